@@ -1,0 +1,1 @@
+"""Search spaces, one file a loss."""

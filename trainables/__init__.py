@@ -1,0 +1,1 @@
+"""What one trial does, on one device, without knowing who asked."""

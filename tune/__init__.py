@@ -1,0 +1,1 @@
+"""What a user runs, and everything that knows of Ray."""
