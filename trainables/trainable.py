@@ -1,0 +1,153 @@
+"""The Ray trainable: one epoch a step, actors reused without anything leaking from one trial to the next."""
+
+import gc
+import hashlib
+import io
+import json
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.fs
+import torch
+from ray import tune as ray_tune
+from ray.tune.result import SHOULD_CHECKPOINT
+
+from trainables.augmentation import ResidentImages
+from trainables.config import TrialConfig
+from trainables.training import Trainer
+
+__all__ = ["CHECKPOINT_INDEX", "CHECKPOINT_INTERVAL_S", "STATE_FILE", "WEIGHTS_FILE", "MarginTrainable", "TrialData"]
+
+STATE_FILE = "state.pt"  # all that the rest of the trial depends on
+WEIGHTS_FILE = "weights.pt"  # model and loss alone, of a trial that reached its full length
+CHECKPOINT_INDEX = "checkpoint.json"  # which trial and epoch, and the digest of the state file
+
+# A checkpoint costs some 50 ms; of epochs shorter than this only some are worth one.
+CHECKPOINT_INTERVAL_S = 5.0
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """What all trials of a search read, in Ray's object store once a node.
+
+    Args:
+        train_images: (N, H, W, C) uint8; train_labels: (N,) int64.
+        validation_images: (M, H, W, C) uint8; validation_labels: (M,) int64.
+        mean: (C,) of images scaled to [0, 1]; std: (C,) likewise.
+        num_classes: number of classes.
+    """
+
+    train_images: npt.NDArray[np.uint8]
+    train_labels: npt.NDArray[np.int64]
+    validation_images: npt.NDArray[np.uint8]
+    validation_labels: npt.NDArray[np.int64]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    num_classes: int
+
+
+class MarginTrainable(ray_tune.Trainable):
+    """Trains one configuration of one loss.
+
+    The configuration has ``trial`` (fields of TrialConfig), ``trial_id``, ``checkpoint`` (path or URI of a checkpoint
+    folder to go on from, or None) and ``threads``.
+
+    An exception in a trial is the trial's result, not the actor's end: it is reported as ``error``, so it is on record
+    and is not tried again. Only the loss of a worker makes Ray run the trial again.
+    """
+
+    def setup(self, config: dict[str, Any], *, data: TrialData) -> None:
+        """Place the data on the device, once an actor, and prepare the first trial."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.backends.cudnn.deterministic = True
+        self._train = ResidentImages(data.train_images, data.train_labels, data.mean, data.std, device)
+        self._validation = ResidentImages(data.validation_images, data.validation_labels, data.mean, data.std, device)
+        self._num_classes = data.num_classes
+        self._trainer: Trainer | None = None
+        self._prepare(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take up another trial; everything that trains is built anew."""
+        self._prepare(new_config)
+        return True
+
+    def _prepare(self, config: dict[str, Any]) -> None:
+        self._error: str | None = None
+        self._trial_id = config["trial_id"]
+        self._last_checkpoint_time = time.monotonic()
+        self._release()
+        # Ray exports OMP_NUM_THREADS, on launched clusters always as 1; the trial's own share is what counts.
+        torch.set_num_threads(config["threads"])
+        try:
+            trial = TrialConfig.from_dict(config["trial"])
+            self._trainer = Trainer(trial, self._train, self._validation, self._num_classes)
+            if config.get("checkpoint"):
+                filesystem, path = pyarrow.fs.FileSystem.from_uri(config["checkpoint"])
+                with filesystem.open_input_stream(f"{path}/{STATE_FILE}") as file:
+                    self._load(file.read())
+        except Exception:  # noqa: BLE001  reported by the first step: setup has no way to report
+            self._error = traceback.format_exc()
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch and return what ``epochs.jsonl`` says of it, or an ``error``."""
+        if self._error is None:
+            try:
+                return self._epoch()
+            except Exception:  # noqa: BLE001  whatever broke this trial is its result
+                self._error = traceback.format_exc()
+        epoch = self._trainer.epoch + 1 if self._trainer else 0
+        return {"epoch": epoch, "val_accuracy": float("nan"), "error": self._error}
+
+    def _epoch(self) -> dict[str, Any]:
+        assert self._trainer is not None
+        result = self._trainer.train_epoch()
+        last = self._trainer.epoch >= self._trainer.config.max_epochs
+        if last or time.monotonic() - self._last_checkpoint_time >= CHECKPOINT_INTERVAL_S:
+            self._last_checkpoint_time = time.monotonic()
+            result[SHOULD_CHECKPOINT] = True
+        return result
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the trial's state, and its weights alone at its full length."""
+        assert self._trainer is not None
+        folder = Path(checkpoint_dir)
+        state = self._trainer.state_dict()
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getvalue()
+        (folder / STATE_FILE).write_bytes(content)
+        if self._trainer.epoch >= self._trainer.config.max_epochs:
+            torch.save({key: state[key] for key in ("config", "epoch", "model", "loss")}, folder / WEIGHTS_FILE)
+        index = {
+            "trial_id": self._trial_id,
+            "epoch": self._trainer.epoch,
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        (folder / CHECKPOINT_INDEX).write_text(json.dumps(index))
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Go on from a checkpoint of this trial, after its worker was lost."""
+        try:
+            self._load((Path(checkpoint_dir) / STATE_FILE).read_bytes())
+        except Exception:  # noqa: BLE001  reported by the next step
+            self._error = traceback.format_exc()
+
+    def _load(self, content: bytes) -> None:
+        assert self._trainer is not None
+        state = torch.load(io.BytesIO(content), map_location=self._train.device, weights_only=True)
+        self._trainer.load_state_dict(state)
+
+    def cleanup(self) -> None:
+        """Free what the last trial held."""
+        self._release()
+
+    def _release(self) -> None:
+        self._trainer = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

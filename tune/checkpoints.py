@@ -1,0 +1,87 @@
+"""Where Ray left the trials' checkpoints, on a local disk, a shared file system or an object store."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow.fs
+
+from trainables.trainable import CHECKPOINT_INDEX, STATE_FILE, WEIGHTS_FILE
+from tune.study import Checkpoint
+
+__all__ = ["CheckpointStore"]
+
+
+class CheckpointStore:
+    """The checkpoints of a run.
+
+    Args:
+        root: absolute path or URI of the folder in which all of the run's checkpoints are.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._filesystem, self._path = pyarrow.fs.FileSystem.from_uri(root)
+
+    def newest(self) -> dict[str, Checkpoint]:
+        """Return each trial's newest complete checkpoint, by trial id; what a kill left half-written is passed over."""
+        newest: dict[str, Checkpoint] = {}
+        for index_path in self._indices():
+            index = self._read_index(index_path)
+            if index is None or (index["trial_id"] in newest and newest[index["trial_id"]].epoch >= index["epoch"]):
+                continue
+            folder = PurePosixPath(index_path).parent
+            if self._digest(f"{folder}/{STATE_FILE}") == index["sha256"]:
+                newest[index["trial_id"]] = Checkpoint(index["epoch"], self._uri(str(folder)))
+        return newest
+
+    def copy_weights(self, trial_id: str, target: str) -> bool:
+        """Copy the weights of a trial that reached its full length to a local file; False where there are none."""
+        for index_path in self._indices():
+            index = self._read_index(index_path)
+            source = f"{PurePosixPath(index_path).parent}/{WEIGHTS_FILE}"
+            if index is not None and index["trial_id"] == trial_id and self._exists(source):
+                pyarrow.fs.copy_files(
+                    source,
+                    target,
+                    source_filesystem=self._filesystem,
+                    destination_filesystem=pyarrow.fs.LocalFileSystem(),
+                )
+                return True
+        return False
+
+    def remove_all_but(self, trial_ids: Iterable[str]) -> None:
+        """Delete the checkpoints of all other trials."""
+        kept = set(trial_ids)
+        for index_path in self._indices():
+            index = self._read_index(index_path)
+            if index is None or index["trial_id"] not in kept:
+                self._filesystem.delete_dir(str(PurePosixPath(index_path).parent))
+
+    def _indices(self) -> list[str]:
+        selector = pyarrow.fs.FileSelector(self._path, recursive=True, allow_not_found=True)
+        return [info.path for info in self._filesystem.get_file_info(selector) if info.base_name == CHECKPOINT_INDEX]
+
+    def _read_index(self, path: str) -> dict[str, Any] | None:
+        try:
+            with self._filesystem.open_input_stream(path) as file:
+                index: dict[str, Any] = json.loads(file.read())
+        except (OSError, ValueError):
+            return None
+        return index if {"trial_id", "epoch", "sha256"} <= index.keys() else None
+
+    def _digest(self, path: str) -> str:
+        try:
+            with self._filesystem.open_input_stream(path) as file:
+                return hashlib.sha256(file.read()).hexdigest()
+        except OSError:
+            return ""
+
+    def _exists(self, path: str) -> bool:
+        return bool(self._filesystem.get_file_info(path).type == pyarrow.fs.FileType.File)
+
+    def _uri(self, path: str) -> str:
+        scheme, separator, _ = self.root.partition("://")
+        return f"{scheme}://{path}" if separator else path

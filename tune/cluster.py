@@ -1,0 +1,186 @@
+"""Ray: connecting, what there is to run on, and signals."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from trainables.errors import UserError
+from trainables.models import MODELS
+
+__all__ = ["Interruption", "Slots", "connect", "plan_slots"]
+
+# Read when ray is imported, hence set before that.
+_RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our records are the log
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours treats SIGTERM alike
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing is restored from Ray's snapshot
+    "TUNE_WARN_THRESHOLD_S": "10",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+for _name, _value in _RAY_ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+
+_MEBIBYTE = 2**20
+_PROJECT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Slots:
+    """How trials share the hardware.
+
+    Args:
+        cpus_per_trial: CPU cores of one trial, and threads of its arithmetic.
+        gpus_per_trial: GPUs of one trial; a fraction shares one.
+        concurrent: trials at a time.
+        nodes: machines in the cluster.
+    """
+
+    cpus_per_trial: float
+    gpus_per_trial: float
+    concurrent: int
+    nodes: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of one trial."""
+        return max(1, int(self.cpus_per_trial))
+
+
+@contextlib.contextmanager
+def connect(address: str | None, data_bytes: int) -> Iterator[None]:
+    """Connect to a Ray cluster, or start Ray on this machine for as long as the context lasts.
+
+    Args:
+        address: "local", "auto", a cluster's address, or None for the cluster of which this machine is a node, else
+            this machine.
+        data_bytes: what the object store will have to hold.
+
+    Raises:
+        UserError: there is no such cluster.
+    """
+    import ray
+
+    address = address or (_surrounding_cluster() or "local")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
+    if address != "local":
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"--address {address}: no Ray cluster answers there ({reason})") from None
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    # Workers inherit this; an installed project needs it not, a mere checkout does.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_PROJECT), os.environ.get("PYTHONPATH"))))
+    # A folder of its own: other programs on this machine do not take this for a cluster to join, and nothing of it
+    # stays behind. Short, because socket paths must be.
+    temporary = tempfile.mkdtemp(prefix="adaloss-ray-")
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            object_store_memory=2 * data_bytes + 256 * _MEBIBYTE,
+            _temp_dir=temporary,
+            _node_ip_address="127.0.0.1",
+            **quiet,
+        )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _surrounding_cluster() -> str | None:
+    """Return the address of the cluster that this machine is a node of, if one answers."""
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        return address
+    note = Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+    with contextlib.suppress(OSError, ValueError):  # no note, or a stale one: no cluster
+        address = note.read_text().strip()
+        host, port = address.rsplit(":", 1)
+        with socket.create_connection((host, int(port)), timeout=2):
+            return address
+    return None
+
+
+def plan_slots(
+    model: str, cpus_per_trial: float | None, gpus_per_trial: float | None, max_concurrent: int | None
+) -> Slots:
+    """Share out what the connected cluster has: by default every core or GPU is busy, GPUs shared by small trials.
+
+    Raises:
+        UserError: no machine of the cluster has what a trial needs; such a search would wait for ever.
+    """
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    total_gpus = sum(node.get("GPU", 0) for node in nodes)
+    gpus = gpus_per_trial if gpus_per_trial is not None else (MODELS[model].gpus_per_trial if total_gpus else 0)
+    if cpus_per_trial is None:
+        per_gpu = sum(n.get("CPU", 0) for n in nodes if n.get("GPU")) / total_gpus if total_gpus else 0
+        cpus = max(1, int(min(per_gpu * gpus, 4))) if gpus else 1
+    else:
+        cpus = cpus_per_trial
+    concurrent = sum(_fitting(node, cpus, gpus) for node in nodes)
+    if not concurrent:
+        raise UserError(_too_much(nodes, cpus, gpus))
+    return Slots(cpus, gpus, min(concurrent, max_concurrent or concurrent), len(nodes))
+
+
+def _fitting(node: dict[str, float], cpus: float, gpus: float) -> int:
+    by_cpu = int(node.get("CPU", 0) / cpus + 1e-6)
+    if not gpus:
+        return by_cpu
+    # Ray gives a trial parts of one GPU, or whole ones.
+    by_gpu = int(node.get("GPU", 0)) * int(1 / gpus + 1e-6) if gpus < 1 else int(node.get("GPU", 0) / gpus)
+    return min(by_cpu, by_gpu)
+
+
+def _too_much(nodes: list[dict[str, float]], cpus: float, gpus: float) -> str:
+    most_cpus = max((node.get("CPU", 0) for node in nodes), default=0)
+    most_gpus = max((node.get("GPU", 0) for node in nodes), default=0)
+    have = f"the largest machine has {most_cpus:g} CPUs and {most_gpus:g} GPUs"
+    if gpus > most_gpus:
+        return f"--gpus-per-trial {gpus:g}: {have}; ask for less, or 0 to train on CPUs"
+    return f"--cpus-per-trial {cpus:g}: {have}; ask for less"
+
+
+class Interruption:
+    """Turns SIGINT and SIGTERM into a request to stop; the same signal once more ends the program at once."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen while the context lasts."""
+        previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+
+    def __bool__(self) -> bool:
+        return self.signal is not None

@@ -1,0 +1,112 @@
+"""A compact live table of a search; plain lines where the output is no terminal."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ray.tune import Callback
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tune.scheduler import error_of
+from tune.study import LossStudy
+
+__all__ = ["Progress"]
+
+REDRAW_INTERVAL_S = 0.5
+LINE_INTERVAL_S = 30.0
+
+
+class Progress(Callback):
+    """Shows where the search stands.
+
+    Ray drives it, and it also passes on to the book what only a callback hears: that a lost trial runs again.
+
+    Args:
+        studies: by loss.
+        title: of the table.
+        console: where it is shown.
+    """
+
+    def __init__(self, studies: Mapping[str, LossStudy], title: str, console: Console) -> None:
+        self._studies = studies
+        self._title = title
+        self._console = console
+        self._started = time.monotonic()
+        self._shown = 0.0
+        self._live: Live | None = None
+
+    def __enter__(self) -> "Progress":
+        if self._console.is_terminal:
+            self._live = Live(self._table(), console=self._console, auto_refresh=False, transient=True)
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+        else:
+            self._say(final=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray pickles its whole set-up into tuner.pkl
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Show the newest state, not more often than a person can read."""
+        now = time.monotonic()
+        if self._live is not None and now - self._shown >= REDRAW_INTERVAL_S:
+            self._live.update(self._table(), refresh=True)
+            self._shown = now
+        elif self._live is None and now - self._shown >= LINE_INTERVAL_S:
+            self._say()
+            self._shown = now
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Ray lost a trial's worker and runs the trial again."""
+        error = error_of(trial)
+        self._studies[trial.config["loss"]].restarted(trial.config["number"], error)
+        self._console.print(f"{trial.config['trial_id']}: worker lost, goes on from its last checkpoint", markup=False)
+
+    def _table(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in ("loss", "done", "running", "stopped", "failed", "best val. acc.", "newest epochs"):
+            table.add_column(heading, no_wrap=heading != "newest epochs")
+        for loss, study in self._studies.items():
+            tally = study.tally
+            newest = ", ".join(_newest(number, record) for number, record in sorted(tally.running.items()))
+            table.add_row(
+                loss,
+                f"{tally.done}/{tally.asked}",
+                str(len(tally.running)),
+                str(tally.stopped),
+                str(tally.failed),
+                _percent(tally.best_accuracy),
+                newest,
+            )
+        return Group(Text(f"{self._title}   {_clock(time.monotonic() - self._started)}"), table)
+
+    def _say(self, final: bool = False) -> None:
+        parts = []
+        for loss, study in self._studies.items():
+            tally = study.tally
+            parts.append(f"{loss} {tally.done}/{tally.asked} best {_percent(tally.best_accuracy)}")
+        word = "search ended" if final else "searching"
+        self._console.print(f"{_clock(time.monotonic() - self._started)} {word}: {' | '.join(parts)}", markup=False)
+
+
+def _newest(number: int, record: Mapping[str, Any]) -> str:
+    if not record:
+        return f"#{number} starting"
+    return f"#{number} e{record['epoch']} {_percent(record['val_accuracy'])}"
+
+
+def _percent(fraction: float) -> str:
+    return "-" if fraction != fraction else f"{100 * fraction:.2f} %"
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

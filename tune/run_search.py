@@ -1,0 +1,173 @@
+"""Tune ArcFace, AdaLoss and softmax on a data set under equal budgets.
+
+python tune/run_search.py --dataset cifar10
+"""
+
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+# Python puts this file's folder first on the path; there our modules would stand before packages of the same name.
+_HERE = Path(__file__).resolve().parent
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _HERE]
+if str(_HERE.parent) not in sys.path:
+    sys.path.insert(0, str(_HERE.parent))
+
+import typer  # noqa: E402
+from rich.console import Console  # noqa: E402
+
+from trainables.errors import UserError  # noqa: E402
+from tune.console import run_command  # noqa: E402
+
+EXIT_ALL_FAILED = 1
+
+_FIELDS = {"loss": "losses", "time_budget": "time_budget_min"}  # options whose field has another name
+
+
+def main(
+    context: typer.Context,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="mnist, cifar10, fashion_mnist, cifar100, digits (needs no download), or a folder of images"),
+    ] = None,
+    loss: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="arcface, adaloss, adaloss_per_class, softmax, norm_softmax; repeatable  [default: arcface, adaloss, softmax]"
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="ArcFaceCNN, ArcFaceCNN_CIFAR10 or resnet9  [default: by data set]")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="configurations tried per loss  [default: by data set]")] = None,
+    max_epochs: Annotated[int | None, typer.Option(help="epochs of a full trial  [default: by data set]")] = None,
+    grace_epochs: Annotated[
+        int | None, typer.Option(help="epochs before a trial may be stopped  [default: by data set]")
+    ] = None,
+    reduction_factor: Annotated[float, typer.Option(help="1/F of the trials go on from each rung (ASHA)")] = 3.0,
+    time_budget: Annotated[
+        float | None, typer.Option(help="minutes of wall time per loss, shared by turns  [default: none]")
+    ] = None,
+    train_size: Annotated[
+        int | None, typer.Option(help="train on so many images only, for a quick look  [default: all]")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="images a step  [default: by data set]")] = None,
+    precision: Annotated[
+        str, typer.Option(help="auto, bf16, fp16 or float32, of the body; the head is always float32")
+    ] = "auto",
+    cpus_per_trial: Annotated[
+        float | None, typer.Option(help="CPU cores, and threads, of a trial  [default: every core busy]")
+    ] = None,
+    gpus_per_trial: Annotated[
+        float | None, typer.Option(help="GPUs of a trial; fractions share one  [default: by model, 0 without a GPU]")
+    ] = None,
+    max_concurrent: Annotated[int | None, typer.Option(help="trials at a time  [default: as many as fit]")] = None,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(envvar="ADALOSS_DATA", help="where data sets lie or are downloaded to  [default: data]"),
+    ] = None,
+    output: Annotated[str, typer.Option(help="folder of all runs")] = "results",
+    name: Annotated[
+        str | None, typer.Option(help="of this run  [default: data set and time; with --resume, the newest run]")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="path or URI for checkpoints that all nodes reach  [default: the run's folder]")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="auto, local or a Ray cluster  [default: the cluster of this machine, else this machine]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of draws, splits, weights, data order and augmentation")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
+    extend: Annotated[
+        int | None, typer.Option(metavar="N", help="go on with a finished run and try N more configurations per loss")
+    ] = None,
+) -> int:
+    """Tune ArcFace, AdaLoss and softmax on a data set under equal budgets, on this machine or a Ray cluster.
+
+    Every trial is one model with one loss; Optuna proposes settings, ASHA stops weak trials early. All is recorded in
+    OUTPUT/NAME and can be compared with: python analysis/compare.py OUTPUT/NAME
+    """
+    given = {_FIELDS.get(k, k): v for k, v in context.params.items() if _was_given(context, k)}
+    console = Console(stderr=False)
+    from tune.search import load_settings, run_search
+    from tune.settings import SearchSettings
+
+    resuming = resume or extend is not None
+    if resuming:
+        folder = _existing_run(output, name)
+        settings = load_settings(folder).resumed(_settings_of(given), extend)
+        settings = _replace(settings, output=output, name=folder.name)
+    else:
+        settings = _new_settings(SearchSettings, context.params, given)
+    outcome = run_search(settings, resume=resuming, console=console)
+    return _report(outcome, settings, console)
+
+
+def _was_given(context: typer.Context, parameter: str) -> bool:
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _settings_of(given: dict[str, Any]) -> dict[str, Any]:
+    values = {key: value for key, value in given.items() if key not in {"resume", "extend", "output", "name"}}
+    if "losses" in values:
+        values["losses"] = tuple(values["losses"])
+    return values
+
+
+def _new_settings(cls: Any, params: dict[str, Any], given: dict[str, Any]) -> Any:
+    from tune.settings import DEFAULT_LOSSES, default_budget
+
+    dataset = params["dataset"]
+    if dataset is None:
+        raise UserError(
+            "--dataset is missing: mnist, cifar10, fashion_mnist, cifar100, a folder, or digits, which needs no download"
+        )
+    budget = default_budget(dataset)
+    values = {_FIELDS.get(k, k): v for k, v in params.items() if k not in {"context", "resume", "extend"}}
+    for key in ("trials", "max_epochs", "batch_size"):
+        values[key] = getattr(budget, key) if values[key] is None else values[key]
+    if values["grace_epochs"] is None:
+        values["grace_epochs"] = min(budget.grace_epochs, max(values["max_epochs"], 1))
+    values["losses"] = tuple(values["losses"] or DEFAULT_LOSSES)
+    values["model"] = values["model"] or ""
+    values["name"] = values["name"] or f"{Path(dataset).name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return cls(**values)
+
+
+def _existing_run(output: str, name: str | None) -> Path:
+    if name is not None:
+        return Path(output) / name
+    runs = sorted(Path(output).glob("*/run.json"), key=lambda path: path.stat().st_mtime)
+    if not runs:
+        raise UserError(f"there is no run in {output} to go on with; see --output and --name")
+    return runs[-1].parent
+
+
+def _replace(settings: Any, **changes: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(settings, **changes)
+
+
+def _report(outcome: Any, settings: Any, console: Console) -> int:
+    from analysis.compare import comparison_text
+
+    console.print(comparison_text([outcome.folder]), markup=False, highlight=False, soft_wrap=True)
+    if outcome.interrupted:
+        go_on = ["python", "tune/run_search.py", "--resume", "--output", settings.output, "--name", settings.name]
+        console.print(f"interrupted; go on with: {shlex.join(go_on)}", markup=False, soft_wrap=True)
+        return 130 if outcome.interrupted == "SIGINT" else 143
+    for loss, error in outcome.failures.items():
+        last_line = error.strip().splitlines()[-1]
+        print(f"error: every trial of {loss} failed; the first: {last_line}", file=sys.stderr)
+    return EXIT_ALL_FAILED if outcome.failures else 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    run_command(main)

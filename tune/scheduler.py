@@ -1,0 +1,80 @@
+"""Ray's scheduler, as a thin layer over the books: it is told of every result first, and asks the book what to do.
+
+Ray's own ASHA forgets its rungs on a restore, lets NaN pass, and its searcher hears of a stopped trial only as
+completed. Here one call takes in a result: record, study and rungs are in step before Ray acts on the decision.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from tune.study import LossStudy
+
+__all__ = ["StudyScheduler"]
+
+
+class StudyScheduler(FIFOScheduler):
+    """Stops trials at the rungs of their study.
+
+    Args:
+        studies: by loss.
+        out_of_time: whether the search's time is up; trials then end with the epoch they are in.
+    """
+
+    def __init__(self, studies: Mapping[str, LossStudy], out_of_time: Callable[[], bool]) -> None:
+        super().__init__()
+        self._studies = studies
+        self._out_of_time = out_of_time
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Take in an epoch; Ray calls this before all other hooks."""
+        study, number = self._find(trial)
+        if not study.is_open(number):  # interrupted while this epoch ran: it will be run again
+            return TrialScheduler.STOP
+        goes_on = study.epoch_done(number, epoch_record(result))
+        if goes_on and self._out_of_time():
+            study.stop(number, "time budget")
+            goes_on = False
+        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Fail a trial whose worker was lost more often than is allowed."""
+        study, number = self._find(trial)
+        if study.is_open(number):
+            study.failed(number, error_of(trial))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray pickles its whole set-up into tuner.pkl
+
+    def _find(self, trial: Trial) -> tuple[LossStudy, int]:
+        return self._studies[trial.config["loss"]], trial.config["number"]
+
+
+EPOCH_FIELDS = (
+    "epoch",
+    "val_accuracy",
+    "val_loss",
+    "train_accuracy",
+    "train_loss",
+    "margin_rad",
+    "margin_raw_rad",
+    "margin_per_class_rad",
+    "difficulty",
+    "competence",
+    "learning_rate",
+    "seconds",
+    "images_per_s",
+    "error",
+)
+
+
+def epoch_record(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a trainable reported, without what Ray added."""
+    return {key: result[key] for key in EPOCH_FIELDS if key in result}
+
+
+def error_of(trial: Trial) -> str:
+    """Return why Ray gave up on a trial."""
+    return str(trial.get_error() or "its worker was lost").strip()

@@ -1,0 +1,60 @@
+"""Ray's search algorithm, as a thin layer over the books: deals out trials of all losses in turn."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from tune.study import LossStudy, Suggestion
+
+__all__ = ["StudySearcher"]
+
+
+class StudySearcher(Searcher):
+    """Asks the study that has started the fewest trials, so that all losses advance together.
+
+    Whatever ends a search early, or a machine that slows down in the middle, then meets all losses alike. What became
+    of a trial goes to the studies through the scheduler, which Ray tells first.
+
+    Args:
+        studies: by loss.
+        to_config: makes Ray's trial configuration of a suggestion.
+        closed: whether no more trials shall start.
+    """
+
+    def __init__(
+        self,
+        studies: Mapping[str, LossStudy],
+        to_config: Callable[[str, Suggestion], dict[str, Any]],
+        closed: Callable[[], bool],
+    ) -> None:
+        super().__init__(metric="val_accuracy", mode="max")
+        self._studies = studies
+        self._to_config = to_config
+        self._closed = closed
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        """Return the next trial's configuration, or FINISHED."""
+        if self._closed():
+            return str(Searcher.FINISHED)
+        for loss in sorted(self._studies, key=lambda name: self._studies[name].started):
+            suggestion = self._studies[loss].ask()
+            if suggestion is not None:
+                return self._to_config(loss, suggestion)
+        return str(Searcher.FINISHED)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing is left to do: the scheduler has told the study."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write nothing: the studies are their own record, and a database's password must not be pickled."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Refuse: a search goes on from its studies."""
+        raise NotImplementedError("a search goes on from its studies, not from Ray's snapshot")
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Write nothing, as :meth:`save`."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray pickles its whole set-up into tuner.pkl

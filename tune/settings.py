@@ -1,0 +1,220 @@
+"""What a search is asked to do, in one frozen object, with defaults by data set."""
+
+import difflib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from search_spaces import SEARCH_SPACES
+from trainables.config import PRECISIONS
+from trainables.errors import UserError
+from trainables.models import MODELS
+
+__all__ = ["DEFAULT_LOSSES", "Budget", "SearchSettings", "default_budget", "nearest"]
+
+DEFAULT_LOSSES = ("arcface", "adaloss", "softmax")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each loss may spend on a data set unless told otherwise."""
+
+    trials: int
+    max_epochs: int
+    grace_epochs: int
+    batch_size: int = 256
+
+
+_BUDGETS = {
+    "digits": Budget(trials=12, max_epochs=20, grace_epochs=3, batch_size=64),
+    "mnist": Budget(trials=24, max_epochs=10, grace_epochs=2),
+    "fashion_mnist": Budget(trials=24, max_epochs=16, grace_epochs=2),
+    "cifar10": Budget(trials=32, max_epochs=16, grace_epochs=2),
+    "cifar100": Budget(trials=32, max_epochs=24, grace_epochs=3),
+}
+
+
+def default_budget(dataset: str) -> Budget:
+    """Return the default budget per loss of a data set; a folder of images has one for a middling set."""
+    return _BUDGETS.get(dataset, Budget(trials=24, max_epochs=16, grace_epochs=2, batch_size=128))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return " (did you mean ...?)" for a misspelt name, or nothing."""
+    close = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """A search, whole. `trials`, epochs and time are per loss; equal for all.
+
+    Args:
+        dataset: a name in DATASETS, or a folder.
+        data_dir: where data sets lie; None for the default.
+        losses: names in SEARCH_SPACES.
+        model: a name in MODELS; "" for the data set's default.
+        trials: configurations tried.
+        max_epochs: length of a full trial.
+        grace_epochs: epochs that every trial gets before it may be stopped.
+        reduction_factor: of the rungs.
+        time_budget_min: minutes of wall time per loss, or None.
+        train_size: images to train on, or None for all.
+        batch_size: images a step.
+        precision: of the body, see TrialConfig.
+        cpus_per_trial: or None for the machine's default.
+        gpus_per_trial: likewise; fractions share a GPU.
+        max_concurrent: trials at a time, or None for as many as fit.
+        output: folder of all runs.
+        name: of this run.
+        storage: where checkpoints go, or None for the run's folder.
+        address: of a Ray cluster, "auto", "local", or None to find out.
+        seed: of draws, splits, weights, order and augmentation.
+    """
+
+    dataset: str
+    data_dir: str | None
+    losses: tuple[str, ...]
+    model: str
+    trials: int
+    max_epochs: int
+    grace_epochs: int
+    reduction_factor: float
+    time_budget_min: float | None
+    train_size: int | None
+    batch_size: int
+    precision: str
+    cpus_per_trial: float | None
+    gpus_per_trial: float | None
+    max_concurrent: int | None
+    output: str
+    name: str
+    storage: str | None
+    address: str | None
+    seed: int
+
+    # A resumed run may move to another machine, but not change what is compared.
+    MOVABLE = frozenset(
+        {
+            "data_dir",
+            "time_budget_min",
+            "cpus_per_trial",
+            "gpus_per_trial",
+            "max_concurrent",
+            "output",
+            "name",
+            "address",
+            "trials",  # only by --extend
+        }
+    )
+
+    @property
+    def folder(self) -> Path:
+        """Where the run goes."""
+        return Path(self.output) / self.name
+
+    @property
+    def checkpoint_root(self) -> str:
+        """Where the run's checkpoints go: an absolute path or a URI."""
+        if self.storage is None:
+            return str(self.folder.resolve() / "checkpoints")
+        if "://" in self.storage:
+            return f"{self.storage.rstrip('/')}/{self.name}"
+        return str(Path(self.storage).resolve() / self.name)
+
+    def validate(self) -> None:
+        """Raise UserError with one line on the first thing that cannot be."""
+        for loss in self.losses:
+            if loss not in SEARCH_SPACES:
+                known = ", ".join(sorted(SEARCH_SPACES))
+                raise UserError(f"unknown loss {loss!r}{nearest(loss, SEARCH_SPACES)}; known: {known}")
+        if len(set(self.losses)) < len(self.losses):
+            raise UserError(f"each --loss may be given once, got {', '.join(self.losses)}")
+        if self.model and self.model not in MODELS:
+            raise UserError(f"unknown model {self.model!r}{nearest(self.model, MODELS)}; known: {', '.join(MODELS)}")
+        self._validate_numbers()
+        if self.precision not in PRECISIONS:
+            raise UserError(f"--precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise UserError(f"--name must be letters, digits, '.', '_' and '-', got {self.name!r}")
+
+    def _validate_numbers(self) -> None:
+        positive = (
+            "trials",
+            "max_epochs",
+            "grace_epochs",
+            "time_budget_min",
+            "train_size",
+            "cpus_per_trial",
+            "max_concurrent",
+        )
+        for name in positive:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                option = "time-budget" if name == "time_budget_min" else name.replace("_", "-")
+                raise UserError(f"--{option} must be positive, got {value}")
+        if self.batch_size < 2:
+            raise UserError(f"--batch-size must be at least 2 (batch norm needs two), got {self.batch_size}")
+        if self.gpus_per_trial is not None and self.gpus_per_trial < 0:
+            raise UserError(f"--gpus-per-trial must be 0 or more, got {self.gpus_per_trial:g}")
+        if self.grace_epochs > self.max_epochs:
+            raise UserError(
+                f"--grace-epochs {self.grace_epochs} is more than --max-epochs {self.max_epochs}; lower it or raise that"
+            )
+        if not self.reduction_factor > 1:
+            raise UserError(f"--reduction-factor must be more than 1, got {self.reduction_factor:g}")
+        if self.seed < 0:
+            raise UserError(f"--seed must be 0 or more, got {self.seed}")
+
+    def resumed(self, given: dict[str, Any], extend: int | None) -> "SearchSettings":
+        """Return the settings with which a run goes on.
+
+        Args:
+            given: the options that the user gave, by field.
+            extend: more trials per loss.
+
+        Raises:
+            UserError: an option differs from what the run was started with.
+        """
+        for name, value in given.items():
+            mine = getattr(self, name)
+            if value != mine and (name not in self.MOVABLE or name == "trials"):
+                option = "--loss" if name == "losses" else "--" + name.replace("_", "-")
+                hint = "; --extend N adds trials" if name == "trials" else "; leave the option out, or start a new run"
+                raise UserError(f"{option} {_shown(value)} differs from the run's {_shown(mine)}{hint}")
+        if extend is not None and extend <= 0:
+            raise UserError(f"--extend must be positive, got {extend}")
+        moved = {name: value for name, value in given.items() if name in self.MOVABLE}
+        return replace(self, **{**moved, "trials": self.trials + (extend or 0)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for run.json."""
+        return {**asdict(self), "losses": list(self.losses)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "SearchSettings":
+        """Build from run.json; raises UserError where its settings are not those of this version."""
+        names = {f.name for f in fields(cls)}
+        if set(values) != names:
+            differing = ", ".join(sorted(set(values) ^ names))
+            raise UserError(f"run.json was written by another version (settings that differ: {differing})")
+        return cls(**{**values, "losses": tuple(values["losses"])})
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def check_output(settings: SearchSettings) -> None:
+    """Raise UserError unless the run's folder can be made."""
+    folder = settings.folder
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UserError(f"--output: {existing} is a file, not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"--output: {existing} is not writable")
