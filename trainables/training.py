@@ -186,12 +186,12 @@ class Trainer:
         with self._autocast():
             embeddings = self.model(images)  # (B, D)
         loss = self.loss(embeddings, labels)
+        with torch.no_grad():  # before the step: afterwards the head has learnt this very batch
+            totals.add(loss, self.loss.logits(embeddings), labels)  # type: ignore[operator]
         self.optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.step(self.optimizer)
         self._scaler.update()
-        with torch.no_grad():
-            totals.add(loss, self.loss.logits(embeddings), labels)  # type: ignore[operator]
 
     @torch.no_grad()
     def _evaluate(self, split: ResidentImages) -> _Totals:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -52,12 +52,15 @@ class CheckpointStore:
                 return True
         return False
 
-    def remove_all_but(self, trial_ids: Iterable[str]) -> None:
-        """Delete the checkpoints of all other trials."""
-        kept = set(trial_ids)
+    def remove_all_but(self, trial_ids: Collection[str]) -> None:
+        """Delete the checkpoints of all other trials, and with the last of them everything that Ray left."""
+        if not trial_ids:
+            if self._filesystem.get_file_info(self._path).type == pyarrow.fs.FileType.Directory:
+                self._filesystem.delete_dir(self._path)
+            return
         for index_path in self._indices():
             index = self._read_index(index_path)
-            if index is None or index["trial_id"] not in kept:
+            if index is None or index["trial_id"] not in trial_ids:
                 self._filesystem.delete_dir(str(PurePosixPath(index_path).parent))
 
     def _indices(self) -> list[str]:

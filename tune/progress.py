@@ -93,7 +93,9 @@ class Progress(Callback):
             tally = study.tally
             parts.append(f"{loss} {tally.done}/{tally.asked} best {_percent(tally.best_accuracy)}")
         word = "search ended" if final else "searching"
-        self._console.print(f"{_clock(time.monotonic() - self._started)} {word}: {' | '.join(parts)}", markup=False)
+        self._console.print(
+            f"{_clock(time.monotonic() - self._started)} {word}: {' | '.join(parts)}", markup=False, soft_wrap=True
+        )
 
 
 def _newest(number: int, record: Mapping[str, Any]) -> str:

@@ -203,8 +203,16 @@ def _announce(settings: SearchSettings, data: TrainingData, slots: Slots, consol
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+class _Stopped(BaseException):
+    """Leaves Ray's loop; not an Exception, so that nothing on the way takes it for a trial's."""
+
+
 class _Interrupted(ray_tune.Stopper):
-    """Ends Ray's loop at once when the user wants to stop."""
+    """Leaves Ray's loop between two of its steps when the user wants to stop.
+
+    Raising leaves at once. A stop in Ray's own way waits ten seconds for trials in mid-epoch, as long as some job
+    managers give a program before they kill it.
+    """
 
     def __init__(self, interruption: Interruption) -> None:
         self._interruption = interruption
@@ -213,7 +221,9 @@ class _Interrupted(ray_tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return bool(self._interruption)
+        if self._interruption:
+            raise _Stopped
+        return False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Interrupted":
         return self  # Ray copies its specification for every trial; there is one interruption
@@ -276,6 +286,8 @@ def _run_trials(
         )
         try:
             tuner.fit()
+        except _Stopped:
+            pass
         finally:
             for study in studies.values():
                 study.interrupted()
@@ -330,13 +342,12 @@ def _trial_data(data: TrainingData) -> TrialData:
 def _keep_best(settings: SearchSettings, studies: dict[str, LossStudy]) -> None:
     """Write each loss's best configuration and weights, and delete the checkpoints that nobody needs any more."""
     store = CheckpointStore(settings.checkpoint_root)
-    kept = set()
+    waiting = {study.trial_id(number) for study in studies.values() for number in study.waiting()}
     for loss, study in studies.items():
         best = study.best()
         if best is None:
             continue
         trial_id = study.trial_id(best.number)
-        kept.add(trial_id)
         write_json(
             settings.folder / f"best_{loss}.json",
             {
@@ -347,8 +358,7 @@ def _keep_best(settings: SearchSettings, studies: dict[str, LossStudy]) -> None:
             },
         )
         store.copy_weights(trial_id, str(settings.folder / f"best_{loss}.pt"))
-        kept |= {study.trial_id(number) for number in study.waiting()}
-    store.remove_all_but(kept)
+    store.remove_all_but(waiting)
 
 
 def _total_failures(settings: SearchSettings, studies: dict[str, LossStudy]) -> dict[str, str]:
