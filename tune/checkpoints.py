@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.fs
 
+from trainables.errors import UserError
 from trainables.trainable import CHECKPOINT_INDEX, STATE_FILE, WEIGHTS_FILE
 from tune.study import Checkpoint
 
@@ -19,11 +20,28 @@ class CheckpointStore:
 
     Args:
         root: absolute path or URI of the folder in which all of the run's checkpoints are.
+
+    Raises:
+        UserError: `root` is no path or URI of a kind that is known.
     """
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self._filesystem, self._path = pyarrow.fs.FileSystem.from_uri(root)
+        try:
+            self._filesystem, self._path = pyarrow.fs.FileSystem.from_uri(root)
+        except (OSError, ValueError) as error:
+            raise UserError(f"--storage {root}: not a usable path or URI ({error})") from None
+
+    def check_writable(self) -> None:
+        """Raise UserError unless files can be written under the root."""
+        probe = f"{self._path}/.writable"
+        try:
+            self._filesystem.create_dir(self._path)
+            with self._filesystem.open_output_stream(probe) as file:
+                file.write(b"")
+            self._filesystem.delete_file(probe)
+        except OSError as error:
+            raise UserError(f"--storage {self.root}: cannot be written ({error})") from None
 
     def newest(self) -> dict[str, Checkpoint]:
         """Return each trial's newest complete checkpoint, by trial id; what a kill left half-written is passed over."""

@@ -33,6 +33,7 @@ for _name, _value in _RAY_ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 
 _MEBIBYTE = 2**20
+_TEMPORARY_PREFIX = "adaloss-ray-"
 _PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -89,7 +90,8 @@ def connect(address: str | None, data_bytes: int) -> Iterator[None]:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_PROJECT), os.environ.get("PYTHONPATH"))))
     # A folder of its own: other programs on this machine do not take this for a cluster to join, and nothing of it
     # stays behind. Short, because socket paths must be.
-    temporary = tempfile.mkdtemp(prefix="adaloss-ray-")
+    _remove_abandoned()
+    temporary = tempfile.mkdtemp(prefix=f"{_TEMPORARY_PREFIX}{os.getpid()}-")
     try:
         ray.init(
             address="local",
@@ -103,6 +105,14 @@ def connect(address: str | None, data_bytes: int) -> Iterator[None]:
     finally:
         ray.shutdown()
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_abandoned() -> None:
+    """Delete what searches left that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY_PREFIX}*"):
+        process = folder.name.removeprefix(_TEMPORARY_PREFIX).partition("-")[0]
+        if process.isdigit() and not Path(f"/proc/{process}").exists() and Path("/proc").is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _surrounding_cluster() -> str | None:
@@ -134,7 +144,7 @@ def plan_slots(
     gpus = gpus_per_trial if gpus_per_trial is not None else (MODELS[model].gpus_per_trial if total_gpus else 0)
     if cpus_per_trial is None:
         per_gpu = sum(n.get("CPU", 0) for n in nodes if n.get("GPU")) / total_gpus if total_gpus else 0
-        cpus = max(1, int(min(per_gpu * gpus, 4))) if gpus else 1
+        cpus = float(max(1, int(min(per_gpu * gpus, 4)))) if gpus else 1.0
     else:
         cpus = cpus_per_trial
     concurrent = sum(_fitting(node, cpus, gpus) for node in nodes)

@@ -91,7 +91,8 @@ class Progress(Callback):
         parts = []
         for loss, study in self._studies.items():
             tally = study.tally
-            parts.append(f"{loss} {tally.done}/{tally.asked} best {_percent(tally.best_accuracy)}")
+            best = f", best {_percent(tally.best_accuracy)}" if tally.best_number is not None else ""
+            parts.append(f"{loss} {tally.done}/{tally.asked} trials, {tally.epochs} epochs{best}")
         word = "search ended" if final else "searching"
         self._console.print(
             f"{_clock(time.monotonic() - self._started)} {word}: {' | '.join(parts)}", markup=False, soft_wrap=True

@@ -7,8 +7,9 @@ import os
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 # Python puts this file's folder first on the path; there our modules would stand before packages of the same name.
 _HERE = Path(__file__).resolve().parent
@@ -21,6 +22,10 @@ from rich.console import Console  # noqa: E402
 
 from trainables.errors import UserError  # noqa: E402
 from tune.console import run_command  # noqa: E402
+
+if TYPE_CHECKING:
+    from tune.search import Outcome
+    from tune.settings import SearchSettings
 
 EXIT_ALL_FAILED = 1
 
@@ -36,7 +41,8 @@ def main(
     loss: Annotated[
         list[str] | None,
         typer.Option(
-            help="arcface, adaloss, adaloss_per_class, softmax, norm_softmax; repeatable  [default: arcface, adaloss, softmax]"
+            help="arcface, adaloss, adaloss_per_class, softmax or norm_softmax; repeatable  "
+            "[default: arcface, adaloss, softmax]"
         ),
     ] = None,
     model: Annotated[
@@ -93,16 +99,18 @@ def main(
     """
     given = {_FIELDS.get(k, k): v for k, v in context.params.items() if _was_given(context, k)}
     console = Console(stderr=False)
-    from tune.search import load_settings, run_search
-    from tune.settings import SearchSettings
+    from tune.settings import load_settings
 
     resuming = resume or extend is not None
     if resuming:
         folder = _existing_run(output, name)
         settings = load_settings(folder).resumed(_settings_of(given), extend)
-        settings = _replace(settings, output=output, name=folder.name)
+        settings = replace(settings, output=output, name=folder.name)
     else:
-        settings = _new_settings(SearchSettings, context.params, given)
+        settings = _new_settings(context.params)
+    settings.validate()
+    from tune.search import run_search  # imports Ray: only once the input is known to be good
+
     outcome = run_search(settings, resume=resuming, console=console)
     return _report(outcome, settings, console)
 
@@ -119,13 +127,13 @@ def _settings_of(given: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _new_settings(cls: Any, params: dict[str, Any], given: dict[str, Any]) -> Any:
-    from tune.settings import DEFAULT_LOSSES, default_budget
+def _new_settings(params: dict[str, Any]) -> "SearchSettings":
+    from tune.settings import DEFAULT_LOSSES, SearchSettings, default_budget
 
     dataset = params["dataset"]
     if dataset is None:
         raise UserError(
-            "--dataset is missing: mnist, cifar10, fashion_mnist, cifar100, a folder, or digits, which needs no download"
+            "--dataset is missing: mnist, cifar10, fashion_mnist, cifar100, a folder, or digits (needs no download)"
         )
     budget = default_budget(dataset)
     values = {_FIELDS.get(k, k): v for k, v in params.items() if k not in {"context", "resume", "extend"}}
@@ -136,7 +144,7 @@ def _new_settings(cls: Any, params: dict[str, Any], given: dict[str, Any]) -> An
     values["losses"] = tuple(values["losses"] or DEFAULT_LOSSES)
     values["model"] = values["model"] or ""
     values["name"] = values["name"] or f"{Path(dataset).name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return cls(**values)
+    return SearchSettings(**values)
 
 
 def _existing_run(output: str, name: str | None) -> Path:
@@ -148,13 +156,7 @@ def _existing_run(output: str, name: str | None) -> Path:
     return runs[-1].parent
 
 
-def _replace(settings: Any, **changes: Any) -> Any:
-    from dataclasses import replace
-
-    return replace(settings, **changes)
-
-
-def _report(outcome: Any, settings: Any, console: Console) -> int:
+def _report(outcome: "Outcome", settings: "SearchSettings", console: Console) -> int:
     from analysis.compare import comparison_text
 
     console.print(comparison_text([outcome.folder]), markup=False, highlight=False, soft_wrap=True)

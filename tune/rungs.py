@@ -35,7 +35,10 @@ class Rungs:
         return tuple(self._recorded)
 
     def goes_on(self, number: int, epoch: int, accuracy: float) -> bool:
-        """Record trial `number` if `epoch` is a milestone, and say whether it goes on. The first to come always does."""
+        """Record trial `number` if `epoch` is a milestone, and say whether it goes on.
+
+        The first to come always does.
+        """
         rung = self._recorded.get(epoch)
         if rung is None:
             return True

@@ -32,12 +32,12 @@ class StudyScheduler(FIFOScheduler):
         """Take in an epoch; Ray calls this before all other hooks."""
         study, number = self._find(trial)
         if not study.is_open(number):  # interrupted while this epoch ran: it will be run again
-            return TrialScheduler.STOP
+            return str(TrialScheduler.STOP)
         goes_on = study.epoch_done(number, epoch_record(result))
         if goes_on and self._out_of_time():
             study.stop(number, "time budget")
             goes_on = False
-        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Fail a trial whose worker was lost more often than is allowed."""

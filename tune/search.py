@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import shlex
 import sys
 import time
@@ -27,12 +28,11 @@ from tune.progress import Progress
 from tune.records import LossRecords, read_json, read_records, write_json
 from tune.scheduler import StudyScheduler
 from tune.searcher import StudySearcher
-from tune.settings import SearchSettings, check_output
+from tune.settings import RUN_FILE, SearchSettings, check_output
 from tune.study import LossStudy, Suggestion
 
-__all__ = ["Outcome", "load_settings", "run_search"]
+__all__ = ["Outcome", "run_search"]
 
-RUN_FILE = "run.json"
 STUDY_FILE = "study.db"
 MAX_WORKER_LOSSES = 3  # a trial whose worker is lost more often is given up
 
@@ -50,17 +50,6 @@ class Outcome:
     folder: Path
     interrupted: str | None
     failures: dict[str, str]
-
-
-def load_settings(folder: Path) -> SearchSettings:
-    """Return the settings of an existing run.
-
-    Raises:
-        UserError: there is no such run.
-    """
-    if not (folder / RUN_FILE).is_file():
-        raise UserError(f"there is no run in {folder} ({RUN_FILE} is missing); see --output and --name")
-    return SearchSettings.from_dict(read_json(folder / RUN_FILE)["settings"])
 
 
 def run_search(settings: SearchSettings, *, resume: bool, console: Console) -> Outcome:
@@ -88,11 +77,13 @@ def run_search(settings: SearchSettings, *, resume: bool, console: Console) -> O
     with connect(settings.address, data.train.images.nbytes + data.validation.images.nbytes):
         slots = plan_slots(settings.model, settings.cpus_per_trial, settings.gpus_per_trial, settings.max_concurrent)
         with _locked(settings.folder), interruption.listening():
+            store = CheckpointStore(settings.checkpoint_root)
+            store.check_writable()
             _write_run_file(settings, data, slots, resume)
-            studies = _open_studies(settings, data)
+            studies = _open_studies(settings, data, store)
             _announce(settings, data, slots, console)
             _run_trials(settings, data, slots, studies, interruption, console)
-            _keep_best(settings, studies)
+            _keep_best(settings, studies, store)
     return Outcome(
         folder=settings.folder,
         interrupted=interruption.signal.name if interruption.signal else None,
@@ -108,8 +99,12 @@ def _load_data(settings: SearchSettings) -> TrainingData:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keep a second search out of the run's folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock_file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"--output: {folder} cannot be written: {error.strerror}") from None
+    with lock_file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -167,11 +162,11 @@ def _write_run_file(settings: SearchSettings, data: TrainingData, slots: Slots, 
     )
 
 
-def _open_studies(settings: SearchSettings, data: TrainingData) -> dict[str, LossStudy]:
+def _open_studies(settings: SearchSettings, data: TrainingData, store: CheckpointStore) -> dict[str, LossStudy]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     database = (settings.folder / STUDY_FILE).resolve()
     storage = optuna.storages.RDBStorage(f"sqlite:///{database}", engine_kwargs={"connect_args": {"timeout": 60}})
-    checkpoints = CheckpointStore(settings.checkpoint_root).newest()
+    checkpoints = store.newest()
     return {
         loss: LossStudy(
             f"{data.spec.name}-{loss}",
@@ -309,7 +304,7 @@ def _spent_s(settings: SearchSettings) -> float:
         record["time"] for loss in settings.losses for record in read_records(settings.folder / loss / "epochs.jsonl")
     )
     spent = 0.0
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in itertools.pairwise(starts):
         spent += max((t - start for t in times if start <= t < end), default=0.0)
     return spent
 
@@ -339,9 +334,8 @@ def _trial_data(data: TrainingData) -> TrialData:
     )
 
 
-def _keep_best(settings: SearchSettings, studies: dict[str, LossStudy]) -> None:
+def _keep_best(settings: SearchSettings, studies: dict[str, LossStudy], store: CheckpointStore) -> None:
     """Write each loss's best configuration and weights, and delete the checkpoints that nobody needs any more."""
-    store = CheckpointStore(settings.checkpoint_root)
     waiting = {study.trial_id(number) for study in studies.values() for number in study.waiting()}
     for loss, study in studies.items():
         best = study.best()

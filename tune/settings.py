@@ -12,9 +12,11 @@ from search_spaces import SEARCH_SPACES
 from trainables.config import PRECISIONS
 from trainables.errors import UserError
 from trainables.models import MODELS
+from tune.records import read_json
 
-__all__ = ["DEFAULT_LOSSES", "Budget", "SearchSettings", "default_budget", "nearest"]
+__all__ = ["DEFAULT_LOSSES", "RUN_FILE", "Budget", "SearchSettings", "check_output", "default_budget", "load_settings"]
 
+RUN_FILE = "run.json"
 DEFAULT_LOSSES = ("arcface", "adaloss", "softmax")
 
 
@@ -42,7 +44,7 @@ def default_budget(dataset: str) -> Budget:
     return _BUDGETS.get(dataset, Budget(trials=24, max_epochs=16, grace_epochs=2, batch_size=128))
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def _nearest(name: str, known: Iterable[str]) -> str:
     """Return " (did you mean ...?)" for a misspelt name, or nothing."""
     close = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
     return f" (did you mean {close[0]}?)" if close else ""
@@ -130,11 +132,11 @@ class SearchSettings:
         for loss in self.losses:
             if loss not in SEARCH_SPACES:
                 known = ", ".join(sorted(SEARCH_SPACES))
-                raise UserError(f"unknown loss {loss!r}{nearest(loss, SEARCH_SPACES)}; known: {known}")
+                raise UserError(f"unknown loss {loss!r}{_nearest(loss, SEARCH_SPACES)}; known: {known}")
         if len(set(self.losses)) < len(self.losses):
             raise UserError(f"each --loss may be given once, got {', '.join(self.losses)}")
         if self.model and self.model not in MODELS:
-            raise UserError(f"unknown model {self.model!r}{nearest(self.model, MODELS)}; known: {', '.join(MODELS)}")
+            raise UserError(f"unknown model {self.model!r}{_nearest(self.model, MODELS)}; known: {', '.join(MODELS)}")
         self._validate_numbers()
         if self.precision not in PRECISIONS:
             raise UserError(f"--precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
@@ -161,9 +163,7 @@ class SearchSettings:
         if self.gpus_per_trial is not None and self.gpus_per_trial < 0:
             raise UserError(f"--gpus-per-trial must be 0 or more, got {self.gpus_per_trial:g}")
         if self.grace_epochs > self.max_epochs:
-            raise UserError(
-                f"--grace-epochs {self.grace_epochs} is more than --max-epochs {self.max_epochs}; lower it or raise that"
-            )
+            raise UserError(f"--grace-epochs {self.grace_epochs} is more than --max-epochs {self.max_epochs}; lower it")
         if not self.reduction_factor > 1:
             raise UserError(f"--reduction-factor must be more than 1, got {self.reduction_factor:g}")
         if self.seed < 0:
@@ -218,3 +218,14 @@ def check_output(settings: SearchSettings) -> None:
         raise UserError(f"--output: {existing} is a file, not a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"--output: {existing} is not writable")
+
+
+def load_settings(folder: Path) -> SearchSettings:
+    """Return the settings of an existing run.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    if not (folder / RUN_FILE).is_file():
+        raise UserError(f"there is no run in {folder} ({RUN_FILE} is missing); see --output and --name")
+    return SearchSettings.from_dict(read_json(folder / RUN_FILE)["settings"])

@@ -55,6 +55,7 @@ class Tally:
     finished: int = 0
     stopped: int = 0
     failed: int = 0
+    epochs: int = 0  # trained since this process started
     running: dict[int, dict[str, Any]] = field(default_factory=dict)  # number -> newest epoch record
     best_number: int | None = None
     best_accuracy: float = math.nan
@@ -158,6 +159,7 @@ class LossStudy:
         epoch, accuracy = record["epoch"], record["val_accuracy"]
         self._records.epoch(self.trial_id(number), record)
         self.tally.running[number] = dict(record)
+        self.tally.epochs += 1
         if not math.isfinite(accuracy):
             self._storage.set_trial_user_attr(self._id(number), "diverged_epoch", epoch)
             self._rungs.diverged(number, epoch)
@@ -227,7 +229,7 @@ class LossStudy:
     def _sampler(self, number: int) -> optuna.samplers.TPESampler:
         seed = int(np.random.SeedSequence((self._seed, number)).generate_state(1)[0])
         with warnings.catch_warnings():
-            # `group`, which conditional parameters need, has been called experimental since 2020; a test pins its draws.
+            # `group`, which conditional parameters need, is called experimental; a test pins what is relied on.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.samplers.TPESampler(
                 n_startup_trials=STARTUP_TRIALS, multivariate=True, group=True, constant_liar=True, seed=seed
