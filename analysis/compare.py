@@ -31,7 +31,7 @@ def main(
     selection; a claim needs fresh seeds and the test split.
     """
     if as_json:
-        print(json.dumps(comparison(runs), indent=2))
+        print(json.dumps(comparison(runs), indent=2, allow_nan=False))
     else:
         print(comparison_text(runs))
 
@@ -66,7 +66,7 @@ def _summary(run: Run, loss: str) -> dict[str, Any]:
     if judged.empty:
         judged = trials[(trials["state"] == "stopped") & trials["val_accuracy"].notna()]
     best = None if judged.empty else judged.sort_values(["val_accuracy", "trial_id"], ascending=[False, True]).iloc[0]
-    errors = trials["error"].dropna()
+    errors = [error.strip().splitlines() for error in trials["error"].dropna()]
     return {
         "loss": loss,
         "dimensions": run.info["search_spaces"][loss]["dimensions"],
@@ -74,7 +74,7 @@ def _summary(run: Run, loss: str) -> dict[str, Any]:
         **{state: int(counts.get(state, 0)) for state in ("finished", "stopped", "failed", "unfinished")},
         "epochs": int(trials["epochs"].sum()),
         "seconds": float(trials["seconds"].sum()),
-        "first_error": None if errors.empty else str(errors.iloc[0]).strip().splitlines()[-1],
+        "first_error": errors[0][-1] if errors and errors[0] else None,
         "best": None
         if best is None
         else {

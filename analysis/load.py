@@ -10,6 +10,7 @@ from tune.records import RecordError, current_epochs, read_json, read_records
 
 __all__ = ["Run", "load_run"]
 
+_FORMAT = 1  # of run.json
 _ENDINGS = ("finished", "stopped", "failed")
 
 
@@ -53,15 +54,20 @@ def load_run(folder: Path) -> Run:
         raise RecordError(f"{folder}: holds no run (run.json is missing)")
     info = read_json(folder / "run.json")
     missing = {"settings", "dataset", "search_spaces", "invocations"} - info.keys()
+    if not missing and info.get("format") != _FORMAT:
+        raise RecordError(f"{folder / 'run.json'}: format {info.get('format')}, of another version of this program")
     if missing:
         raise RecordError(
             f"{folder / 'run.json'}: was not written by this program ({', '.join(sorted(missing))} missing)"
         )
     trials, epochs = [], []
     for loss in info["settings"]["losses"]:
-        loss_epochs = current_epochs(read_records(folder / loss / "epochs.jsonl"))
-        epochs += [{"loss": loss, **record} for record in loss_epochs]
-        trials += _trials(loss, read_records(folder / loss / "trials.jsonl"), loss_epochs)
+        try:
+            loss_epochs = current_epochs(read_records(folder / loss / "epochs.jsonl"))
+            epochs += [{"loss": loss, **record} for record in loss_epochs]
+            trials += _trials(loss, read_records(folder / loss / "trials.jsonl"), loss_epochs)
+        except KeyError as error:
+            raise RecordError(f"{folder / loss}: a record lacks {error}; the file was damaged or edited") from None
     return Run(folder, info, pd.DataFrame(trials, columns=_TRIAL_COLUMNS), pd.DataFrame(epochs))
 
 

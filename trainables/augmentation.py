@@ -17,7 +17,7 @@ __all__ = ["ResidentImages", "stream_seed"]
 
 def stream_seed(seed: int, *key: int) -> int:
     """Return a 64-bit seed for the random stream `key` of an experiment with `seed`."""
-    return int(np.random.SeedSequence((seed, *key)).generate_state(1, np.uint64)[0])
+    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0])
 
 
 class ResidentImages:
@@ -71,8 +71,13 @@ class ResidentImages:
             horizontal_flip: whether to flip.
             seed: of the experiment.
             epoch: of the experiment, from 0.
+
+        Raises:
+            ValueError: if the border is wider than a reflection can fill.
         """
         count, height, width, _ = self.images.shape
+        if crop_padding >= min(height, width):
+            raise ValueError(f"crop_padding must be less than the images' {height}x{width} pixels, got {crop_padding}")
         generator = torch.Generator().manual_seed(stream_seed(seed, 1, epoch))
         order = torch.randperm(count, generator=generator).to(self.device)
         offsets = torch.randint(0, 2 * crop_padding + 1, (2, count), generator=generator).to(self.device)

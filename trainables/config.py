@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
+from trainables.losses import LOSSES
+from trainables.models import MODELS
+
 __all__ = ["PRECISIONS", "TrialConfig"]
 
 PRECISIONS = ("auto", "bf16", "fp16", "float32")
@@ -51,6 +54,11 @@ class TrialConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "loss_args", dict(self.loss_args))  # the caller may go on changing its own
+        self._require(self.loss in LOSSES, "loss", f"one of {', '.join(LOSSES)}")
+        self._require(self.model in MODELS, "model", f"one of {', '.join(MODELS)}")
+        for name in ("max_epochs", "batch_size", "embedding_dim", "crop_padding", "seed"):
+            self._require(isinstance(getattr(self, name), int), name, "a whole number")
         self._require(self.max_epochs >= 1, "max_epochs", "at least 1")
         self._require(self.batch_size >= 2, "batch_size", "at least 2 (batch norm needs two)")
         self._require(self.embedding_dim >= 1, "embedding_dim", "at least 1")
@@ -63,6 +71,7 @@ class TrialConfig:
         self._require(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)")
         self._require(0 <= self.momentum < 1, "momentum", "in [0, 1)")
         self._require(0 <= self.warmup_fraction < 1, "warmup_fraction", "in [0, 1)")
+        self._require(self.seed >= 0, "seed", "at least 0")
         self._require(self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
 
     def _require(self, holds: bool, name: str, requirement: str) -> None:

@@ -132,6 +132,8 @@ class MarginTrainable(ray_tune.Trainable):
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Go on from a checkpoint of this trial, after its worker was lost."""
+        if self._error is not None:
+            return  # this trial could not even be built; that is what there is to report
         try:
             self._load((Path(checkpoint_dir) / STATE_FILE).read_bytes())
         except Exception:  # noqa: BLE001  reported by the next step

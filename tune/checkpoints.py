@@ -5,6 +5,7 @@ import json
 from collections.abc import Collection
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow.fs
 
@@ -91,7 +92,8 @@ class CheckpointStore:
                 index: dict[str, Any] = json.loads(file.read())
         except (OSError, ValueError):
             return None
-        return index if {"trial_id", "epoch", "sha256"} <= index.keys() else None
+        is_index = isinstance(index, dict) and {"trial_id", "epoch", "sha256"} <= index.keys()
+        return index if is_index else None
 
     def _digest(self, path: str) -> str:
         try:
@@ -104,5 +106,6 @@ class CheckpointStore:
         return bool(self._filesystem.get_file_info(path).type == pyarrow.fs.FileType.File)
 
     def _uri(self, path: str) -> str:
-        scheme, separator, _ = self.root.partition("://")
-        return f"{scheme}://{path}" if separator else path
+        scheme, separator, rest = self.root.partition("://")
+        _, mark, options = rest.partition("?")
+        return f"{scheme}://{quote(path)}{mark}{options}" if separator else path

@@ -163,16 +163,16 @@ def _fitting(node: dict[str, float], cpus: float, gpus: float) -> int:
 
 
 def _too_much(nodes: list[dict[str, float]], cpus: float, gpus: float) -> str:
-    most_cpus = max((node.get("CPU", 0) for node in nodes), default=0)
     most_gpus = max((node.get("GPU", 0) for node in nodes), default=0)
-    have = f"the largest machine has {most_cpus:g} CPUs and {most_gpus:g} GPUs"
     if gpus > most_gpus:
-        return f"--gpus-per-trial {gpus:g}: {have}; ask for less, or 0 to train on CPUs"
-    return f"--cpus-per-trial {cpus:g}: {have}; ask for less"
+        return f"--gpus-per-trial {gpus:g}: no machine has more than {most_gpus:g}; ask for less, or 0 to train on CPUs"
+    most_cpus = max((node.get("CPU", 0) for node in nodes if node.get("GPU", 0) >= gpus), default=0)
+    which = f" with {gpus:g} GPU" if gpus else ""
+    return f"--cpus-per-trial {cpus:g}: no machine{which} has more than {most_cpus:g}; ask for less"
 
 
 class Interruption:
-    """Turns SIGINT and SIGTERM into a request to stop; the same signal once more ends the program at once."""
+    """Turns SIGINT and SIGTERM into a request to stop; a second signal ends the program at once."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None

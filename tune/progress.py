@@ -1,5 +1,6 @@
 """A compact live table of a search; plain lines where the output is no terminal."""
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -105,8 +106,8 @@ def _newest(number: int, record: Mapping[str, Any]) -> str:
     return f"#{number} e{record['epoch']} {_percent(record['val_accuracy'])}"
 
 
-def _percent(fraction: float) -> str:
-    return "-" if fraction != fraction else f"{100 * fraction:.2f} %"
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.2f} %"
 
 
 def _clock(seconds: float) -> str:

@@ -4,6 +4,7 @@ python tune/run_search.py --dataset cifar10
 """
 
 import os
+import re
 import shlex
 import sys
 import time
@@ -143,12 +144,22 @@ def _new_settings(params: dict[str, Any]) -> "SearchSettings":
         values["grace_epochs"] = min(budget.grace_epochs, max(values["max_epochs"], 1))
     values["losses"] = tuple(values["losses"] or DEFAULT_LOSSES)
     values["model"] = values["model"] or ""
-    values["name"] = values["name"] or f"{Path(dataset).name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if values["name"] is None:
+        values["name"] = f"{_plain_name(dataset)}-{time.strftime('%Y%m%d-%H%M%S')}"
     return SearchSettings(**values)
 
 
+def _plain_name(dataset: str) -> str:
+    """Return what a run's name may begin with, whatever the data set's folder is called."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(dataset).resolve().name).strip("._-")
+    return name[:80] or "run"
+
+
 def _existing_run(output: str, name: str | None) -> Path:
+    from tune.settings import check_name
+
     if name is not None:
+        check_name(name)
         return Path(output) / name
     runs = sorted(Path(output).glob("*/run.json"), key=lambda path: path.stat().st_mtime)
     if not runs:

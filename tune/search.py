@@ -76,6 +76,8 @@ def run_search(settings: SearchSettings, *, resume: bool, console: Console) -> O
     interruption = Interruption()
     with connect(settings.address, data.train.images.nbytes + data.validation.images.nbytes):
         slots = plan_slots(settings.model, settings.cpus_per_trial, settings.gpus_per_trial, settings.max_concurrent)
+        if settings.precision == "fp16" and not slots.gpus_per_trial:
+            raise UserError("--precision fp16 needs GPUs; use bf16, float32 or auto on CPUs")
         with _locked(settings.folder), interruption.listening():
             store = CheckpointStore(settings.checkpoint_root)
             store.check_writable()

@@ -1,6 +1,7 @@
 """What a search is asked to do, in one frozen object, with defaults by data set."""
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -14,7 +15,16 @@ from trainables.errors import UserError
 from trainables.models import MODELS
 from tune.records import read_json
 
-__all__ = ["DEFAULT_LOSSES", "RUN_FILE", "Budget", "SearchSettings", "check_output", "default_budget", "load_settings"]
+__all__ = [
+    "DEFAULT_LOSSES",
+    "RUN_FILE",
+    "Budget",
+    "SearchSettings",
+    "check_name",
+    "check_output",
+    "default_budget",
+    "load_settings",
+]
 
 RUN_FILE = "run.json"
 DEFAULT_LOSSES = ("arcface", "adaloss", "softmax")
@@ -124,7 +134,8 @@ class SearchSettings:
         if self.storage is None:
             return str(self.folder.resolve() / "checkpoints")
         if "://" in self.storage:
-            return f"{self.storage.rstrip('/')}/{self.name}"
+            place, mark, options = self.storage.partition("?")  # s3://bucket/folder?endpoint_override=...
+            return f"{place.rstrip('/')}/{self.name}{mark}{options}"
         return str(Path(self.storage).resolve() / self.name)
 
     def validate(self) -> None:
@@ -140,8 +151,7 @@ class SearchSettings:
         self._validate_numbers()
         if self.precision not in PRECISIONS:
             raise UserError(f"--precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
-            raise UserError(f"--name must be letters, digits, '.', '_' and '-', got {self.name!r}")
+        check_name(self.name)
 
     def _validate_numbers(self) -> None:
         positive = (
@@ -155,16 +165,19 @@ class SearchSettings:
         )
         for name in positive:
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 option = "time-budget" if name == "time_budget_min" else name.replace("_", "-")
                 raise UserError(f"--{option} must be positive, got {value}")
         if self.batch_size < 2:
             raise UserError(f"--batch-size must be at least 2 (batch norm needs two), got {self.batch_size}")
-        if self.gpus_per_trial is not None and self.gpus_per_trial < 0:
-            raise UserError(f"--gpus-per-trial must be 0 or more, got {self.gpus_per_trial:g}")
+        gpus = self.gpus_per_trial
+        if gpus is not None and not 0 <= gpus < math.inf:
+            raise UserError(f"--gpus-per-trial must be 0 or more, got {gpus:g}")
+        if gpus is not None and gpus > 1 and gpus != int(gpus):
+            raise UserError(f"--gpus-per-trial must be a fraction of one GPU or a whole number, got {gpus:g}")
         if self.grace_epochs > self.max_epochs:
             raise UserError(f"--grace-epochs {self.grace_epochs} is more than --max-epochs {self.max_epochs}; lower it")
-        if not self.reduction_factor > 1:
+        if not 1 < self.reduction_factor < math.inf:
             raise UserError(f"--reduction-factor must be more than 1, got {self.reduction_factor:g}")
         if self.seed < 0:
             raise UserError(f"--seed must be 0 or more, got {self.seed}")
@@ -205,16 +218,27 @@ class SearchSettings:
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "default"
     return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def check_name(name: str) -> None:
+    """Raise UserError unless a run can have this name: it is a folder's, and part of a URI."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise UserError(f"--name must be at most 100 letters, digits, '.', '_' and '-', got {name!r}")
 
 
 def check_output(settings: SearchSettings) -> None:
     """Raise UserError unless the run's folder can be made."""
-    folder = settings.folder
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
+    existing = settings.folder
+    try:
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
+        is_folder = existing.is_dir()
+    except OSError as error:  # a folder on the way may not be entered, or a name is too long
+        raise UserError(f"--output: {existing} cannot be reached: {error.strerror}") from None
+    if not is_folder:
         raise UserError(f"--output: {existing} is a file, not a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"--output: {existing} is not writable")
@@ -228,4 +252,7 @@ def load_settings(folder: Path) -> SearchSettings:
     """
     if not (folder / RUN_FILE).is_file():
         raise UserError(f"there is no run in {folder} ({RUN_FILE} is missing); see --output and --name")
-    return SearchSettings.from_dict(read_json(folder / RUN_FILE)["settings"])
+    settings = read_json(folder / RUN_FILE).get("settings")
+    if not isinstance(settings, dict):
+        raise UserError(f"{folder / RUN_FILE} was not written by this program (settings missing)")
+    return SearchSettings.from_dict(settings)

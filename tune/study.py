@@ -9,12 +9,10 @@ one at a time suggests what the uninterrupted one would have.
 """
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -22,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search_spaces import SearchSpace
 from tune.records import LossRecords
 from tune.rungs import Rungs
+from tune.sampler import RepeatableTPESampler
 
 __all__ = ["Checkpoint", "LossStudy", "Suggestion", "Tally"]
 
@@ -99,7 +98,7 @@ class LossStudy:
         self.loss = space.loss
         self.max_epochs = max_epochs
         self.tally = Tally(trials)
-        self._space, self._records, self._seed = space, records, seed
+        self._space, self._records = space, records
         self._checkpoints = dict(checkpoints or {})
         self._rungs = Rungs(grace_epochs, max_epochs, reduction_factor)
         # No pruner: the rungs prune, at the same epochs whatever the order in which results come in.
@@ -107,6 +106,7 @@ class LossStudy:
             study_name=name,
             storage=storage,
             direction="maximize",
+            sampler=RepeatableTPESampler(seed, STARTUP_TRIALS),
             pruner=optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
@@ -133,7 +133,6 @@ class LossStudy:
             if len(existing) < len(self._space.first_points):
                 self._study.enqueue_trial(self._space.first_points[len(existing)])
         number = waiting.number if waiting is not None else len(existing)
-        self._study.sampler = self._sampler(number)
         trial = self._study.ask()
         assert trial.number == number, "another process asks for trials of this study"
         config = self._space.suggest(trial)
@@ -225,15 +224,6 @@ class LossStudy:
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
-
-    def _sampler(self, number: int) -> optuna.samplers.TPESampler:
-        seed = int(np.random.SeedSequence((self._seed, number)).generate_state(1)[0])
-        with warnings.catch_warnings():
-            # `group`, which conditional parameters need, is called experimental; a test pins what is relied on.
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.TPESampler(
-                n_startup_trials=STARTUP_TRIALS, multivariate=True, group=True, constant_liar=True, seed=seed
-            )
 
     def _is_recorded(self, trial_id: str, event: str) -> bool:
         return (trial_id, event) in self._events

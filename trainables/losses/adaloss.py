@@ -171,10 +171,10 @@ class AdaLoss(MarginSoftmaxLoss):
         applied_rad = self._applied_margin_rad()
         return applied_rad[labels] if self.per_class else applied_rad
 
-    def _after_loss(self, embeddings: Tensor, cosine: Tensor, labels: Tensor, loss: Tensor) -> None:
+    def _after_loss(self, cosine: Tensor, labels: Tensor, loss: Tensor) -> None:
         difficulty, competence = self._measure(cosine, labels)
-        finite = loss.isfinite() & embeddings.isfinite().all() & self.weight.isfinite().all()
-        self._update_state(difficulty, competence, labels, finite)
+        # An embedding or class weight that is not finite has no direction: the loss is NaN as well.
+        self._update_state(difficulty, competence, labels, loss.isfinite())
 
     def _measure(self, cosine: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return difficulty and competence of each sample, (B,) each, from margin-free cosines (B, C)."""

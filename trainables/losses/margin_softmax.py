@@ -104,8 +104,8 @@ class MarginSoftmaxLoss(ClassifierLoss):
     def _margin_of_samples_rad(self, labels: Tensor) -> Tensor | None:
         """Return the margin of each sample, (B,) or one that expands to it; None spares the work where it is 0."""
 
-    def _after_loss(self, embeddings: Tensor, cosine: Tensor, labels: Tensor, loss: Tensor) -> None:
-        """Learn from a training batch: (B, D), margin-free (B, C), (B,), scalar; all without gradient."""
+    def _after_loss(self, cosine: Tensor, labels: Tensor, loss: Tensor) -> None:
+        """Learn from a training batch: margin-free cosines (B, C), (B,), scalar; all without gradient."""
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of (B, D) embeddings and (B,) labels."""
@@ -117,7 +117,7 @@ class MarginSoftmaxLoss(ClassifierLoss):
             loss = F.cross_entropy(self.scale * cosine_with_margin, labels, label_smoothing=self.label_smoothing)
             if self.training:
                 with torch.no_grad():
-                    self._after_loss(embeddings.detach(), cosine.detach(), labels, loss.detach())
+                    self._after_loss(cosine.detach(), labels, loss.detach())
         return loss
 
     def logits(self, embeddings: Tensor) -> Tensor:
@@ -138,8 +138,7 @@ class MarginSoftmaxLoss(ClassifierLoss):
         margin_rad = self._margin_of_samples_rad(labels)
         if margin_rad is None:
             return cosine
-        # One layout for every loss: vectorised and scalar cosines may differ in the last bit.
-        margin_rad = margin_rad.to(cosine.dtype).expand(labels.shape).contiguous()  # (B,)
+        margin_rad = margin_rad.to(cosine.dtype).expand(labels.shape)  # (B,)
         target = labels.unsqueeze(1)  # (B, 1)
         target_cosine = cosine.gather(1, target).squeeze(1)  # (B,)
         sine = sine_between(directions_, class_directions[labels])  # (B,)

@@ -23,5 +23,5 @@ class NormSoftmaxLoss(MarginSoftmaxLoss):
         Wang et al., arXiv:1704.06369, section 3.2.
     """
 
-    def _margin_of_samples_rad(self, labels: Tensor) -> Tensor | None:  # noqa: ARG002
+    def _margin_of_samples_rad(self, labels: Tensor) -> Tensor | None:
         return None

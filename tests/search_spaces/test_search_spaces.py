@@ -1,0 +1,184 @@
+"""What every search space keeps to: equal shared parts, the protocol's ranges, and configurations that train."""
+
+import warnings
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from search_spaces import SEARCH_SPACES, Parameter
+from search_spaces.common import SHARED
+from trainables.config import TrialConfig
+from trainables.losses import LOSSES
+
+DRAWS = 200
+
+# The protocol's ranges: (low, high, logarithmic) or the choices.
+SHARED_RANGES: dict[str, Any] = {
+    "learning_rate": (0.01, 1.0, True),
+    "head_learning_rate_multiplier": (0.3, 10.0, True),
+    "weight_decay": (1e-5, 1e-2, True),
+    "label_smoothing": (0.0, 0.1),
+}
+SCALE: dict[str, Any] = {"scale": (4.0, 64.0, True)}
+MARGIN: dict[str, Any] = {"margin_rad": (0.0, 0.6, False)}
+RULE: dict[str, Any] = {
+    "rate_up_rad_per_epoch": (0.01, 1.0, True),
+    "rate_down_rad_per_epoch": (0.01, 1.0, True),
+    "difficulty": ("error", "gap"),
+    "target_error": (0.005, 0.5, True),
+    "target_gap": (0.2, 0.45, False),
+}
+OWN_RANGES: dict[str, dict[str, Any]] = {
+    "softmax": {},
+    "norm_softmax": SCALE,
+    "arcface": SCALE | MARGIN,
+    "adaloss": SCALE | MARGIN | RULE,
+    "adaloss_per_class": SCALE | MARGIN | RULE,
+}
+ADAPTIVE = ("adaloss", "adaloss_per_class")
+
+each_space = pytest.mark.parametrize("name", SEARCH_SPACES)
+
+
+def study(seed: int = 0) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed), direction="maximize")
+
+
+def draws(name: str, count: int = DRAWS, seed: int = 0) -> list[tuple[optuna.Trial, dict[str, Any]]]:
+    running = study(seed)
+    trials = [running.ask() for _ in range(count)]
+    return [(trial, SEARCH_SPACES[name].suggest(trial)) for trial in trials]
+
+
+def build_loss(config: TrialConfig) -> Any:
+    arguments = dict(config.loss_args)
+    if config.loss in ADAPTIVE:
+        arguments["steps_per_epoch"] = 10
+    return LOSSES[config.loss](
+        config.embedding_dim, num_classes=10, label_smoothing=config.label_smoothing, **arguments
+    )
+
+
+def test_every_loss_has_a_space_and_every_space_a_loss() -> None:
+    assert set(SEARCH_SPACES) == set(LOSSES) == set(OWN_RANGES)
+    assert all(space.loss == name for name, space in SEARCH_SPACES.items())
+
+
+@each_space
+def test_every_draw_builds_a_trial_and_its_loss(name: str) -> None:
+    for _, values in draws(name):
+        config = TrialConfig.from_dict({**values, "model": "ArcFaceCNN", "max_epochs": 2})
+        loss = build_loss(config)
+        assert type(loss) is LOSSES[name]
+        assert loss.label_smoothing == config.label_smoothing
+        if "scale" in values["loss_args"]:
+            assert loss.scale == values["loss_args"]["scale"]
+
+
+@each_space
+def test_every_draw_is_in_range_and_used(name: str) -> None:
+    parameters = {p.name: p for p in SEARCH_SPACES[name].parameters}
+    for trial, values in draws(name):
+        assert all(
+            parameters[key].distribution._contains(trial.distributions[key].to_internal_repr(value))
+            for key, value in trial.params.items()
+        )
+        used = {**values, **values["loss_args"]}
+        for key, value in trial.params.items():
+            assert used[parameters[key].argument or key] == value
+
+
+@each_space
+def test_ranges_are_the_protocols(name: str) -> None:
+    found: dict[str, Any] = {}
+    for parameter in SEARCH_SPACES[name].parameters:
+        match parameter.distribution:
+            case FloatDistribution(low=low, high=high, log=log, step=None):
+                found[parameter.name] = (low, high, log)
+            case CategoricalDistribution(choices=choices):
+                found[parameter.name] = choices
+    assert found == SHARED_RANGES | OWN_RANGES[name]
+
+
+@each_space
+def test_the_shared_part_is_the_same_for_every_loss(name: str) -> None:
+    assert SEARCH_SPACES[name].parameters[: len(SHARED)] == SHARED
+    shared_points = [{key: point[key] for key in SHARED_RANGES} for point in SEARCH_SPACES[name].first_points]
+    assert shared_points == [
+        {key: point[key] for key in SHARED_RANGES} for point in SEARCH_SPACES["softmax"].first_points
+    ]
+
+
+@each_space
+def test_first_points_are_drawn_as_they_are(name: str) -> None:
+    space = SEARCH_SPACES[name]
+    running = study()
+    for point in space.first_points:
+        running.enqueue_trial(point)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Optuna only warns of a value outside its range
+        for point in space.first_points:
+            trial = running.ask()
+            values = space.suggest(trial)
+            assert trial.params == point  # nothing left over, nothing drawn beside it
+            build_loss(TrialConfig.from_dict({**values, "model": "ArcFaceCNN", "max_epochs": 2}))
+    assert len(space.first_points) == 2
+
+
+def test_losses_begin_from_the_same_scales_and_margins() -> None:
+    def of(name: str, *keys: str) -> list[tuple[Any, ...]]:
+        return [tuple(point[key] for key in keys) for point in SEARCH_SPACES[name].first_points]
+
+    scales = of("norm_softmax", "scale")
+    assert all(of(name, "scale") == scales for name in ("arcface", *ADAPTIVE))
+    assert all(of(name, "margin_rad") == of("arcface", "margin_rad") for name in ADAPTIVE)
+
+
+@pytest.mark.parametrize("name", ADAPTIVE)
+def test_the_target_belongs_to_the_kind_of_difficulty(name: str) -> None:
+    kinds = set()
+    for trial, values in draws(name):
+        kind = values["loss_args"]["difficulty"]
+        kinds.add(kind)
+        assert {"target_error", "target_gap"} & set(trial.params) == {f"target_{kind}"}
+        assert values["loss_args"]["target_difficulty"] == trial.params[f"target_{kind}"]
+        assert not {"target_error", "target_gap"} & set(values["loss_args"])
+    assert kinds == {"error", "gap"}
+
+
+@each_space
+def test_the_sampler_decides_the_draws(name: str) -> None:
+    first, again, other = ([values for _, values in draws(name, 5, seed)] for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_ranges_in_words() -> None:
+    lines = SEARCH_SPACES["adaloss"].describe()
+    assert lines == [
+        "learning_rate log[0.01, 1]",
+        "head_learning_rate_multiplier log[0.3, 10]",
+        "weight_decay log[1e-05, 0.01]",
+        "label_smoothing {0.0, 0.1}",
+        "scale log[4, 64]",
+        "margin_rad U[0, 0.6]",
+        "rate_up_rad_per_epoch log[0.01, 1]",
+        "rate_down_rad_per_epoch log[0.01, 1]",
+        "difficulty {error, gap}",
+        "target_error log[0.005, 0.5] where difficulty is error",
+        "target_gap U[0.2, 0.45] where difficulty is gap",
+    ]
+
+
+@each_space
+def test_each_parameter_has_a_line(name: str) -> None:
+    space = SEARCH_SPACES[name]
+    assert [line.split()[0] for line in space.describe()] == [p.name for p in space.parameters]
+
+
+def test_whole_numbers_can_be_tuned_too() -> None:
+    parameter = Parameter("depth", IntDistribution(2, 5))
+    assert {parameter.suggest(study(seed).ask()) for seed in range(30)} == {2, 3, 4, 5}
+    assert parameter.describe() == "depth U[2, 5]"

@@ -1,0 +1,401 @@
+"""The epoch loop: reproducible, resumable, paired across losses, and honest about accuracy."""
+
+import copy
+import io
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.augmentation import ResidentImages
+from trainables.config import TrialConfig
+from trainables.data import TrainingData, load_training_data
+from trainables.losses import LOSSES
+from trainables.training import Trainer, one_cycle, resolve_precision
+
+CPU = torch.device("cpu")
+ANGULAR: dict[str, Any] = {"scale": 8.0}
+FIXED = {**ANGULAR, "margin_rad": 0.2}
+ADAPTIVE = {**FIXED, "rate_up_rad_per_epoch": 0.5, "rate_down_rad_per_epoch": 0.5, "target_difficulty": 0.1}
+LOSS_ARGS: dict[str, dict[str, Any]] = {
+    "softmax": {},
+    "norm_softmax": ANGULAR,
+    "arcface": FIXED,
+    "adaloss": ADAPTIVE,
+    "adaloss_per_class": ADAPTIVE,
+}
+TIMES = ("seconds", "images_per_s")
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+each_loss = pytest.mark.parametrize("loss", LOSSES)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def digits() -> TrainingData:
+    return load_training_data("digits", None)
+
+
+def resident(digits: TrainingData, part: str, count: int, device: torch.device) -> ResidentImages:
+    split, spec = getattr(digits, part), digits.spec
+    return ResidentImages(split.images[:count], split.labels[:count], spec.mean, spec.std, device)
+
+
+def trainer_of(
+    digits: TrainingData, loss: str = "arcface", *, count: int = 150, device: torch.device = CPU, **changes: Any
+) -> Trainer:
+    settings = {"max_epochs": 4, "batch_size": 32, "embedding_dim": 16, "precision": "float32", **changes}
+    config = TrialConfig(loss=loss, model="ArcFaceCNN", **{"loss_args": LOSS_ARGS[loss], **settings})
+    train, validation = resident(digits, "train", count, device), resident(digits, "validation", 100, device)
+    return Trainer(config, train, validation, num_classes=10)
+
+
+def numbers(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in result.items() if key not in TIMES}
+
+
+def run(trainer: Trainer, epochs: int) -> list[dict[str, Any]]:
+    return [numbers(trainer.train_epoch()) for _ in range(epochs)]
+
+
+def assert_same(first: Any, second: Any, where: str = "state") -> None:
+    """Compare nested states bit by bit."""
+    assert type(first) is type(second), where
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), where
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            assert_same(first[key], second[key], f"{where}[{key!r}]")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), where
+        for i, (one, other) in enumerate(zip(first, second, strict=True)):
+            assert_same(one, other, f"{where}[{i}]")
+    else:
+        assert first == second, where
+
+
+# --- Schedule and precision ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("warmup_fraction", [0.0, 0.25, 0.9])
+def test_one_cycle_rises_to_one_and_falls_to_zero(warmup_fraction: float) -> None:
+    progress = np.linspace(0, 1, 1001)
+    rates = np.array([one_cycle(float(p), warmup_fraction) for p in progress])
+    assert rates[0] == (0.0 if warmup_fraction else 1.0)
+    assert rates[-1] == 0.0
+    assert one_cycle(warmup_fraction, warmup_fraction) == 1.0
+    assert ((rates >= 0) & (rates <= 1)).all()
+    assert (np.diff(rates[progress <= warmup_fraction]) > 0).all()
+    assert (np.diff(rates[progress >= warmup_fraction]) < 0).all()
+    expected = np.interp(progress, [0, warmup_fraction, 1], [0, 1, 0]) if warmup_fraction else 1 - progress
+    np.testing.assert_allclose(rates, expected, atol=1e-12)
+
+
+def test_the_learning_rate_follows_the_schedule_by_steps(digits: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trainer_of(digits, head_learning_rate_multiplier=3.0, learning_rate=0.2, max_epochs=2)
+    rates: list[list[float]] = []
+    step = trainer.optimizer.step
+
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        rates.append([group["lr"] for group in trainer.optimizer.param_groups])
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(trainer.optimizer, "step", recorded)
+    results = run(trainer, 2)
+    assert trainer.steps_per_epoch == 4
+    expected = [one_cycle((i + 0.5) / 8, 0.25) for i in range(8)]
+    np.testing.assert_allclose(rates, [[0.2 * e, 0.2 * e, 0.6 * e] for e in expected], rtol=1e-12)
+    assert [r["learning_rate"] for r in results] == [pytest.approx(0.2 * one_cycle(p, 0.25)) for p in (0.5, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("avx512", "amx", "expected"),
+    [(False, False, "float32"), (True, False, "bf16"), (False, True, "bf16"), (True, True, "bf16")],
+)
+def test_a_cpu_uses_bf16_where_it_computes_in_it(
+    avx512: bool, amx: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert resolve_precision("auto", CPU) == expected
+    assert resolve_precision("float32", CPU) == "float32"
+    assert resolve_precision("bf16", CPU) == "bf16"
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp16")])
+def test_a_gpu_uses_fp16_where_bf16_is_emulated(native: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
+    assert resolve_precision("auto", torch.device("cuda")) == expected
+    assert resolve_precision("fp16", torch.device("cuda")) == "fp16"
+
+
+def test_fp16_needs_a_gpu() -> None:
+    with pytest.raises(ValueError, match="fp16 needs a CUDA device"):
+        resolve_precision("fp16", CPU)
+
+
+@each_loss
+def test_the_head_computes_in_float32_after_a_bf16_body(loss: str, digits: TrainingData) -> None:
+    trainer = trainer_of(digits, loss, precision="bf16")
+    seen: list[tuple[torch.dtype, torch.dtype]] = []
+    trainer.loss.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0].dtype, output.dtype)))
+    body: list[torch.dtype] = []
+    trainer.model.features.register_forward_hook(lambda _, inputs, output: body.append(output.dtype))  # type: ignore[union-attr]
+    result = trainer.train_epoch()
+    assert set(body) == {torch.bfloat16}
+    assert {output for _, output in seen} == {torch.float32}
+    assert all(p.dtype == torch.float32 for p in (*trainer.model.parameters(), *trainer.loss.parameters()))
+    embeddings = torch.randn(4, 16).bfloat16()
+    assert trainer.loss.logits(embeddings).dtype == torch.float32  # type: ignore[operator]
+    assert math.isfinite(result["val_loss"])
+
+
+# --- Seeds -----------------------------------------------------------------------------------------------------------
+
+
+@each_loss
+def test_the_same_seed_gives_the_same_numbers(loss: str, digits: TrainingData) -> None:
+    first, again, other = (trainer_of(digits, loss, seed=seed) for seed in (0, 0, 1))
+    results = run(first, 2)
+    torch.randn(7)  # whatever else draws random numbers has no part in it
+    assert run(again, 2) == results
+    assert_same(first.state_dict(), again.state_dict())
+    assert run(other, 2) != results
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_losses_share_their_bodies_and_batches_seed_by_seed(seed: int, digits: TrainingData) -> None:
+    bodies, batches, heads = [], [], {}
+    for loss in LOSSES:
+        trainer = trainer_of(digits, loss, seed=seed, horizontal_flip=True)
+        bodies.append(trainer.model.state_dict())
+        heads[loss] = trainer.loss.weight.detach().clone()  # type: ignore[operator, union-attr]
+        seen: list[torch.Tensor] = []
+        trainer.model.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0].clone()))
+        trainer.train_epoch()
+        batches.append(seen)
+    for body, seen in zip(bodies, batches, strict=True):
+        assert_same(len(seen), len(batches[0]))
+        assert_same(seen, batches[0])
+        assert body.keys() == bodies[0].keys()
+    fresh = [trainer_of(digits, loss, seed=seed).model.state_dict() for loss in LOSSES]
+    for body in fresh:
+        assert_same(dict(body), dict(fresh[0]))
+    assert not torch.equal(
+        fresh[0]["embedding.1.weight"], trainer_of(digits, seed=seed + 1).model.state_dict()["embedding.1.weight"]
+    )
+    angular = [head for loss, head in heads.items() if loss != "softmax"]
+    assert len(angular) == len(LOSSES) - 1
+
+
+# --- Optimizer -------------------------------------------------------------------------------------------------------
+
+
+@each_loss
+def test_weight_decay_is_for_convolutions_and_linear_layers_of_the_body(loss: str, digits: TrainingData) -> None:
+    trainer = trainer_of(digits, loss, weight_decay=0.01, learning_rate=0.2, head_learning_rate_multiplier=3.0)
+    decayed, plain, head = trainer.optimizer.param_groups
+    layers = [m.weight for m in trainer.model.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    assert {id(p) for p in decayed["params"]} == {id(weight) for weight in layers}
+    assert {id(p) for p in head["params"]} == {id(p) for p in trainer.loss.parameters()}
+    every = {id(p) for p in (*trainer.model.parameters(), *trainer.loss.parameters())}
+    assert {id(p) for group in (decayed, plain, head) for p in group["params"]} == every
+    assert [group["weight_decay"] for group in (decayed, plain, head)] == [0.01, 0.0, 0.0]
+    assert [group["peak"] for group in (decayed, plain, head)] == [0.2, 0.2, pytest.approx(0.6)]
+
+
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.9, True), (0.0, False)])
+def test_momentum_is_nesterovs(momentum: float, nesterov: bool, digits: TrainingData) -> None:
+    trainer = trainer_of(digits, momentum=momentum)
+    assert all(g["momentum"] == momentum and g["nesterov"] is nesterov for g in trainer.optimizer.param_groups)
+    trainer.train_epoch()
+
+
+# --- Resuming --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@each_loss
+def test_an_interrupted_run_equals_a_straight_one(loss: str, precision: str, digits: TrainingData) -> None:
+    straight = trainer_of(digits, loss, precision=precision, horizontal_flip=True)
+    records = run(straight, 4)
+
+    interrupted = trainer_of(digits, loss, precision=precision, horizontal_flip=True)
+    first_half = run(interrupted, 2)
+    file = io.BytesIO()
+    torch.save(interrupted.state_dict(), file)
+    resumed = trainer_of(digits, loss, precision=precision, horizontal_flip=True)
+    run(resumed, 1)  # what it did before must not shine through
+    resumed.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
+    assert_same(resumed.state_dict(), interrupted.state_dict())
+
+    assert first_half + run(resumed, 2) == records
+    assert_same(resumed.state_dict(), straight.state_dict())
+    if loss.startswith("adaloss"):
+        assert resumed.loss.state_dict()["epochs_seen"].sum() == pytest.approx(4)
+        assert records[0]["margin_raw_rad"] != records[-1]["margin_raw_rad"]
+
+
+def test_the_state_holds_all_that_the_rest_depends_on(digits: TrainingData) -> None:
+    trainer = trainer_of(digits, "adaloss")
+    run(trainer, 1)
+    state = trainer.state_dict()
+    assert set(state) == {"config", "epoch", "model", "loss", "optimizer", "scaler"}
+    assert state["epoch"] == 1
+    assert state["config"] == trainer.config.to_dict()
+    assert len(state["optimizer"]["state"]) == len([*trainer.model.parameters(), *trainer.loss.parameters()])
+    assert all(torch.is_tensor(s["momentum_buffer"]) for s in state["optimizer"]["state"].values())
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"learning_rate": 0.05}, {"loss_args": {**FIXED, "scale": 9.0}}])
+def test_another_configurations_state_is_refused(changes: dict[str, Any], digits: TrainingData) -> None:
+    state = trainer_of(digits).state_dict()
+    other = trainer_of(digits, **changes)
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(ValueError, match="another configuration"):
+        other.load_state_dict(state)
+    assert_same(before, other.state_dict())
+
+
+# --- What an epoch reports -------------------------------------------------------------------------------------------
+
+
+@each_loss
+def test_an_epochs_record(loss: str, digits: TrainingData) -> None:
+    trainer = trainer_of(digits, loss)
+    results = [trainer.train_epoch() for _ in range(2)]
+    assert [r["epoch"] for r in results] == [1, 2]
+    for result in results:
+        assert 0 <= result["val_accuracy"] <= 1
+        assert 0 <= result["train_accuracy"] <= 1
+        assert all(result[key] > 0 for key in ("val_loss", "train_loss", "seconds", "images_per_s"))
+        assert result["images_per_s"] * result["seconds"] > 4 * 32  # the rate is of training, without evaluation
+        assert {"margin_rad", "margin_raw_rad"} <= set(result)
+        assert len(result.get("margin_per_class_rad", [])) == (10 if loss == "adaloss_per_class" else 0)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "arcface", "adaloss_per_class"])
+def test_validation_accuracy_is_that_of_margin_free_logits(loss: str, digits: TrainingData) -> None:
+    trainer = trainer_of(
+        digits, loss, count=600, loss_args={**LOSS_ARGS[loss], **({"margin_rad": 0.5} if loss == "arcface" else {})}
+    )
+    result = run(trainer, 2)[-1]
+    images = (digits.validation.images[:100] / 255 - digits.spec.mean) / digits.spec.std
+    with torch.no_grad():
+        embeddings = (
+            trainer.model.eval()(torch.tensor(images, dtype=torch.float32).permute(0, 3, 1, 2)).double().numpy()
+        )
+    head = {key: value.double().numpy() for key, value in trainer.loss.state_dict().items()}
+    if loss == "softmax":
+        logits = embeddings @ head["weight"].T + head["bias"]
+    else:
+        unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (embeddings, head["weight"])]
+        logits = 8.0 * unit[0] @ unit[1].T
+    labels = digits.validation.labels[:100]
+    assert result["val_accuracy"] == pytest.approx((logits.argmax(1) == labels).mean(), abs=1e-6)
+    shifted = logits - logits.max(1, keepdims=True)
+    log_softmax = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    assert result["val_loss"] == pytest.approx(-log_softmax[np.arange(100), labels].mean(), rel=1e-4)
+
+
+def test_training_accuracy_is_taken_before_the_step(digits: TrainingData) -> None:
+    trainer = trainer_of(digits, "softmax", count=32, crop_padding=0, warmup_fraction=0.0)
+    with torch.no_grad():
+        images, labels = next(resident(digits, "train", 32, CPU).batches(32))
+        embeddings = copy.deepcopy(trainer.model).train()(images)
+        expected = (trainer.loss.logits(embeddings).argmax(1) == labels).float().mean().item()  # type: ignore[operator]
+    assert trainer.train_epoch()["train_accuracy"] == pytest.approx(expected)
+
+
+def test_evaluation_changes_nothing(digits: TrainingData) -> None:
+    trainer = trainer_of(digits, "adaloss")
+    trainer.train_epoch()
+    before = copy.deepcopy(trainer.state_dict())
+    trainer._evaluate(trainer._validation)
+    assert_same(before, trainer.state_dict())
+
+
+@each_loss
+def test_a_diverging_trial_reports_nan(loss: str, digits: TrainingData) -> None:
+    trainer = trainer_of(digits, loss, learning_rate=1e30)
+    results = run(trainer, 2)
+    assert math.isnan(results[-1]["val_accuracy"])
+    assert math.isnan(results[-1]["train_accuracy"])
+    assert [r["epoch"] for r in results] == [1, 2]
+
+
+def test_an_infinite_loss_ends_the_epoch(digits: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trainer_of(digits, "softmax", count=1250, batch_size=8)
+    steps: list[int] = []
+    forward = trainer.loss.forward
+
+    def broken(embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        steps.append(len(labels))
+        return forward(embeddings, labels) * (math.inf if len(steps) > 3 else 1.0)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(trainer.loss, "forward", broken)
+    result = trainer.train_epoch()
+    assert len(steps) == 33 < trainer.steps_per_epoch
+    assert math.isnan(result["val_accuracy"])
+    assert math.isnan(result["val_loss"])
+
+
+def test_a_batch_larger_than_the_data_is_the_data(digits: TrainingData) -> None:
+    trainer = trainer_of(digits, count=40, batch_size=256)
+    assert trainer.steps_per_epoch == 1
+    assert math.isfinite(trainer.train_epoch()["val_loss"])
+
+
+@pytest.mark.parametrize("loss", ["softmax", "arcface", "adaloss"])
+def test_it_learns_the_digits(loss: str, digits: TrainingData) -> None:
+    trainer = trainer_of(digits, loss, count=1250, batch_size=64, embedding_dim=64, max_epochs=4, crop_padding=1)
+    results = run(trainer, 4)
+    assert results[-1]["val_accuracy"] > 0.95
+    assert results[-1]["train_loss"] < results[0]["train_loss"]
+
+
+# --- On a GPU --------------------------------------------------------------------------------------------------------
+
+
+@needs_cuda
+@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
+@each_loss
+def test_a_gpu_trial_resumes(loss: str, precision: str, digits: TrainingData) -> None:
+    device = torch.device("cuda")
+    straight = trainer_of(digits, loss, device=device, precision=precision)
+    records = run(straight, 3)
+    assert math.isfinite(records[-1]["val_loss"])
+    interrupted = trainer_of(digits, loss, device=device, precision=precision)
+    run(interrupted, 1)
+    file = io.BytesIO()
+    torch.save(interrupted.state_dict(), file)
+    resumed = trainer_of(digits, loss, device=device, precision=precision)
+    file.seek(0)
+    resumed.load_state_dict(torch.load(file, map_location=device, weights_only=True))
+    assert_same(resumed.state_dict()["scaler"], interrupted.state_dict()["scaler"])
+    assert bool(interrupted.state_dict()["scaler"]) is (precision == "fp16")
+    resumed_records = run(resumed, 2)
+    assert resumed_records[-1]["val_loss"] == pytest.approx(records[-1]["val_loss"], rel=0.05)
+
+
+@needs_cuda
+def test_a_gpu_sees_the_batches_that_a_cpu_sees(digits: TrainingData) -> None:
+    kwargs: dict[str, Any] = {"crop_padding": 2, "horizontal_flip": True, "seed": 0, "epoch": 1}
+    on_cpu, on_gpu = (
+        list(resident(digits, "train", 100, torch.device(name)).augmented_batches(32, **kwargs))
+        for name in ("cpu", "cuda")
+    )
+    for (images, labels), (gpu_images, gpu_labels) in zip(on_cpu, on_gpu, strict=True):
+        torch.testing.assert_close(images, gpu_images.cpu())
+        assert torch.equal(labels, gpu_labels.cpu())

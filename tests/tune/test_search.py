@@ -1,0 +1,259 @@
+"""The whole search, on the digits, as a user starts it."""
+
+import json
+import os
+import signal
+import time
+
+import optuna
+import psutil
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from analysis.compare import comparison
+from tune.records import LossRecords, read_json
+
+BUDGET = ("--dataset", "digits", "--trials", 3, "--max-epochs", 3, "--grace-epochs", 1)
+LOSSES = ("arcface", "adaloss", "softmax")
+
+
+def trials_of(folder, loss):
+    return optuna.load_study(study_name=f"digits-{loss}", storage=f"sqlite:///{folder}/study.db").trials
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.2)
+
+
+def epochs_of(folder, loss):
+    return LossRecords(folder / loss).read_epochs()
+
+
+@pytest.fixture(scope="module")
+def finished(search):
+    done = search("finished", *BUDGET)
+    assert done.returncode == 0, done.stderr
+    return search.output / "finished", done
+
+
+def test_every_loss_gets_its_trials(finished):
+    folder, _ = finished
+    for loss in LOSSES:
+        trials = trials_of(folder, loss)
+        assert len(trials) == 3
+        assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+        assert trials[0].state == TrialState.COMPLETE
+        for trial in trials:
+            assert trial.value == list(trial.intermediate_values.values())[-1]
+
+
+def test_records_and_study_agree(finished):
+    folder, _ = finished
+    for loss in LOSSES:
+        recorded = {(e["trial_id"], e["epoch"]): e["val_accuracy"] for e in epochs_of(folder, loss)}
+        studied = {
+            (f"{loss}-{t.number:04d}", epoch): value
+            for t in trials_of(folder, loss)
+            for epoch, value in t.intermediate_values.items()
+        }
+        assert recorded == studied
+
+
+def test_epochs_have_the_documented_fields(finished):
+    folder, _ = finished
+    fields = {
+        "trial_id", "time", "epoch", "val_accuracy", "val_loss", "train_accuracy", "train_loss", "margin_rad",
+        "margin_raw_rad", "learning_rate", "seconds", "images_per_s",
+    }  # fmt: skip
+    for loss in LOSSES:
+        extra = {"difficulty", "competence"} if loss == "adaloss" else set()
+        assert set(epochs_of(folder, loss)[0]) == fields | extra
+
+
+def test_the_losses_share_their_first_points(finished):
+    folder, _ = finished
+    shared = ("learning_rate", "head_learning_rate_multiplier", "weight_decay", "label_smoothing")
+    for number in range(2):
+        points = {tuple(trials_of(folder, loss)[number].params[key] for key in shared) for loss in LOSSES}
+        assert len(points) == 1
+
+
+def test_the_run_says_where_it_came_from(finished):
+    folder, _ = finished
+    run = read_json(folder / "run.json")
+    assert run["settings"]["seed"] == 0
+    assert run["dataset"]["train_images"] == 1250
+    assert len(run["dataset"]["fingerprint"]) == len(run["dataset"]["split_sha256"]) == 64
+    (invocation,) = run["invocations"]
+    assert invocation["versions"]["torch"] == torch.__version__.partition("+")[0] or invocation["versions"]["torch"]
+    assert invocation["hardware"]["cpus"] >= 1
+    assert "run_search.py" in invocation["command"]
+    assert run["search_spaces"]["softmax"]["dimensions"] < run["search_spaces"]["arcface"]["dimensions"]
+
+
+def test_the_best_are_kept_with_their_weights_and_nothing_else(finished):
+    folder, _ = finished
+    for entry in comparison([folder])[0]["losses"]:
+        best = read_json(folder / f"best_{entry['loss']}.json")
+        assert best["trial_id"] == entry["best"]["trial_id"]
+        assert best["val_accuracy"] == entry["best"]["val_accuracy"]
+        weights = torch.load(folder / f"best_{entry['loss']}.pt", weights_only=True)
+        assert weights["epoch"] == 3
+        assert weights["config"]["learning_rate"] == best["config"]["learning_rate"]
+    assert not (folder / "checkpoints").exists()
+
+
+def test_the_output_ends_with_a_table_in_plain_lines(finished):
+    _, done = finished
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+    table = done.stdout[done.stdout.index("best val. acc.") :]
+    assert all(loss in table for loss in LOSSES)
+
+
+def test_a_finished_run_has_nothing_to_resume_and_can_be_extended(search, finished):
+    folder, _ = finished
+    before = (folder / "arcface" / "trials.jsonl").read_text()
+    again = search("finished", "--resume")
+    assert again.returncode == 0
+    assert (folder / "arcface" / "trials.jsonl").read_text() == before
+
+    extended = search("finished", "--extend", 1)
+    assert extended.returncode == 0, extended.stderr
+    assert [len(trials_of(folder, loss)) for loss in LOSSES] == [4, 4, 4]
+    assert (folder / "arcface" / "trials.jsonl").read_text().startswith(before)
+    assert read_json(folder / "run.json")["settings"]["trials"] == 4
+
+
+def test_a_second_search_is_kept_out_of_a_running_ones_folder(search):
+    options = ("--dataset", "digits", "--loss", "softmax", "--trials", 1, "--max-epochs", 500, "--grace-epochs", 500)
+    running = search.start("busy", *options)
+    try:
+        wait_for(lambda: (search.output / "busy" / "run.json").exists())
+        second = search("busy", "--resume")
+        assert second.returncode == 2
+        assert "another search is writing" in second.stderr
+    finally:
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(60) == 143
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_search_cleanly(search, number):
+    name = number.name.lower()
+    options = ("--dataset", "digits", "--loss", "adaloss", "--trials", 3, "--max-epochs", 400, "--grace-epochs", 400)
+    process = search.start(name, *options)
+    folder = search.output / name
+    wait_for(lambda: len(epochs_of(folder, "adaloss")) >= 4)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert stderr == ""
+    assert f"--resume --output {search.output} --name {name}" in stdout
+    assert {trial.state for trial in trials_of(folder, "adaloss")} == {TrialState.WAITING}
+
+
+def test_a_search_in_which_every_trial_failed_fails(tmp_path, monkeypatch, capsys):
+    """The workers meet a configuration that the driver let pass."""
+    from rich.console import Console
+
+    from tune import run_search, search
+    from tune.settings import SearchSettings
+
+    genuine = search._trial_config
+    monkeypatch.setattr(search, "_trial_config", lambda *a: _Broken(genuine(*a)))
+    settings = SearchSettings(
+        dataset="digits", data_dir=None, losses=("softmax",), model="", trials=2, max_epochs=2, grace_epochs=1,
+        reduction_factor=3, time_budget_min=None, train_size=None, batch_size=64, precision="auto", cpus_per_trial=None,
+        gpus_per_trial=None, max_concurrent=None, output=str(tmp_path), name="broken", storage=None, address="local",
+        seed=0,
+    )  # fmt: skip
+    console = Console(force_terminal=False)
+    outcome = search.run_search(settings, resume=False, console=console)
+    assert run_search._report(outcome, settings, console) == 1
+    error = capsys.readouterr().err
+    assert "every trial of softmax failed" in error
+    assert "no_such_key" in error
+    failed = [e for e in LossRecords(tmp_path / "broken" / "softmax").read_events() if e["event"] == "failed"]
+    assert len(failed) == 2
+    assert all("no_such_key" in event["error"] for event in failed)
+
+
+class _Broken:
+    def __init__(self, config):
+        self._config = config
+
+    def to_dict(self):
+        return {**self._config.to_dict(), "no_such_key": 1}
+
+
+def test_time_up_ends_a_search(search):
+    options = ("--dataset", "digits", "--loss", "softmax", "--trials", 50, "--max-epochs", 300, "--grace-epochs", 300)
+    done = search("budget", *options, "--time-budget", 0.2)
+    assert done.returncode == 0, done.stderr
+    states = [trial.state for trial in trials_of(search.output / "budget", "softmax")]
+    assert 1 <= len(states) < 50
+    assert set(states) <= {TrialState.COMPLETE, TrialState.PRUNED}
+    reasons = {e.get("reason") for e in LossRecords(search.output / "budget" / "softmax").read_events()}
+    assert "time budget" in reasons
+
+
+@pytest.mark.slow
+def test_a_trial_whose_worker_dies_goes_on_from_its_checkpoint(search):
+    """Losing the worker in mid-trial costs at most what came after the last checkpoint, and no trial."""
+    epochs = 150
+    options = ("--dataset", "digits", "--loss", "adaloss", "--trials", 1, "--max-epochs", epochs)
+    process = search.start("lost", *options, "--grace-epochs", epochs)
+    folder = search.output / "lost"
+    wait_for(lambda: any((folder / "checkpoints").rglob("checkpoint.json")))
+    worker = next(p for p in psutil.Process(process.pid).children(recursive=True) if "MarginTrainable" in p.name())
+    os.kill(worker.pid, signal.SIGKILL)
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stdout + stderr
+    (trial,) = trials_of(folder, "adaloss")
+    assert trial.state == TrialState.COMPLETE
+    assert sorted(trial.intermediate_values) == list(range(1, epochs + 1))
+    events = [event["event"] for event in LossRecords(folder / "adaloss").read_events()]
+    assert events == ["started", "resumed", "finished"]
+    # It went on from the checkpoint: the first epochs were not run again.
+    lines = [json.loads(line) for line in (folder / "adaloss" / "epochs.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines].count(1) == 1
+
+
+@pytest.mark.slow
+def test_five_kills_lose_nothing_and_change_nothing(search):
+    """SIGKILL at five moments, resumed each time: the same trials, values and best as without, one trial at a time."""
+    budget = (
+        "--dataset", "digits", "--trials", 3, "--max-epochs", 24, "--grace-epochs", 4, "--max-concurrent", 1,
+    )  # fmt: skip
+    undisturbed = search("undisturbed", *budget)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    epochs = sum(len(epochs_of(search.output / "undisturbed", loss)) for loss in LOSSES)
+
+    folder = search.output / "killed"
+    process = search.start("killed", *budget)
+    for kill in range(5):
+        # Spread over the search by the epochs on record, so that each kill meets it at work whatever the machine.
+        wanted = (kill + 1) * epochs // 6
+        wait_for(lambda w=wanted: sum(len(epochs_of(folder, loss)) for loss in LOSSES) >= w, 300)
+        process.kill()
+        process.communicate()
+        process = search.start("killed", "--resume")
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stdout + stderr
+
+    for loss in LOSSES:
+        expected, got = (trials_of(search.output / name, loss) for name in ("undisturbed", "killed"))
+        assert [(t.number, t.state, t.params) for t in got] == [(t.number, t.state, t.params) for t in expected]
+        assert [t.intermediate_values for t in got] == [t.intermediate_values for t in expected]
+        best, unchanged = (read_json(search.output / n / f"best_{loss}.json") for n in ("killed", "undisturbed"))
+        assert best == unchanged
+        endings = [
+            e["trial_id"] for e in LossRecords(folder / loss).read_events() if e["event"] in {"finished", "stopped"}
+        ]
+        assert sorted(endings) == [f"{loss}-{number:04d}" for number in range(3)]
+    assert len(read_json(folder / "run.json")["invocations"]) == 6

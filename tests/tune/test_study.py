@@ -1,0 +1,302 @@
+"""The book of one loss, driven by hand: every way in which a trial or the process can end."""
+
+import math
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from search_spaces import SEARCH_SPACES
+from tune.records import LossRecords
+from tune.study import Checkpoint, LossStudy
+
+MAX_EPOCHS = 9
+
+
+class Book:
+    """A study on disk that can be opened again and again, as after a kill."""
+
+    def __init__(self, folder, loss="arcface", trials=8, **options):
+        self.folder, self.loss = folder, loss
+        self.options = {
+            "trials": trials,
+            "max_epochs": MAX_EPOCHS,
+            "grace_epochs": 1,
+            "reduction_factor": 3,
+            "seed": 0,
+            **options,
+        }
+
+    def open(self, **options):
+        storage = optuna.storages.RDBStorage(f"sqlite:///{self.folder}/study.db")
+        records = LossRecords(self.folder / self.loss)
+        return LossStudy(f"digits-{self.loss}", SEARCH_SPACES[self.loss], storage, records, **(self.options | options))
+
+    def trials(self):
+        storage = f"sqlite:///{self.folder}/study.db"
+        return optuna.load_study(study_name=f"digits-{self.loss}", storage=storage).trials
+
+    def events(self):
+        return [(e["trial_id"], e["event"]) for e in LossRecords(self.folder / self.loss).read_events()]
+
+
+@pytest.fixture
+def book(tmp_path):
+    return Book(tmp_path)
+
+
+def curve(config, epoch):
+    """A made-up but smooth accuracy: better near a learning rate of 0.1, growing with the epochs."""
+    return (1 - abs(math.log10(config["learning_rate"]) + 1) / 3) * epoch / (epoch + 1)
+
+
+def record(epoch, accuracy):
+    return {"epoch": epoch, "val_accuracy": accuracy, "seconds": 1.0}
+
+
+def run_trial(study, suggestion, accuracy=curve):
+    """Run a suggested trial to its end and return the number of its epochs."""
+    epoch = suggestion.checkpoint.epoch if suggestion.checkpoint else 0
+    while True:
+        epoch += 1
+        if not study.epoch_done(suggestion.number, record(epoch, accuracy(suggestion.config, epoch))):
+            return epoch
+
+
+def run_all(study):
+    while (suggestion := study.ask()) is not None:
+        run_trial(study, suggestion)
+
+
+def test_a_full_trial_is_complete_with_its_last_value(book):
+    study = book.open()
+    suggestion = study.ask()
+    run_trial(study, suggestion)
+    (trial,) = book.trials()
+    assert trial.state == TrialState.COMPLETE
+    assert trial.value == curve(suggestion.config, MAX_EPOCHS)
+    assert sorted(trial.intermediate_values) == list(range(1, MAX_EPOCHS + 1))
+    assert book.events() == [("arcface-0000", "started"), ("arcface-0000", "finished")]
+
+
+def test_a_stopped_trial_is_pruned_with_its_intermediate_values(book):
+    study = book.open()
+    run_trial(study, study.ask())
+    suggestion = study.ask()
+    assert run_trial(study, suggestion, lambda *_: 0.01) == 1
+    trial = book.trials()[1]
+    assert trial.state == TrialState.PRUNED
+    assert trial.intermediate_values == {1: 0.01}
+    assert book.events()[-1] == ("arcface-0001", "stopped")
+    assert study.best().number == 0
+
+
+def test_nan_fails_the_trial_and_is_the_worst_of_its_rung(book):
+    study = book.open()
+    run_trial(study, study.ask(), lambda *_: 0.5)
+    assert run_trial(study, study.ask(), lambda _, epoch: math.nan) == 1
+    trial = book.trials()[1]
+    assert trial.state == TrialState.FAIL
+    assert trial.intermediate_values == {}
+    error = next(e["error"] for e in LossRecords(book.folder / "arcface").read_events() if e["event"] == "failed")
+    assert "not finite in epoch 1" in error
+    # Of 0.5 and the diverged 0.0 a third goes on: above two thirds of the way. A restart knows it too.
+    for opened in (study, book.open()):
+        assert not opened._rungs.goes_on(7, 1, 0.3)
+        assert opened._rungs.goes_on(8, 1, 0.4)
+
+
+def test_an_error_is_kept(book):
+    study = book.open()
+    suggestion = study.ask()
+    assert not study.epoch_done(
+        suggestion.number, {"epoch": 1, "val_accuracy": math.nan, "error": "CUDA out of memory"}
+    )
+    assert book.trials()[0].state == TrialState.FAIL
+    assert LossRecords(book.folder / "arcface").read_events()[-1]["error"] == "CUDA out of memory"
+    assert study.tally.failed == 1
+
+
+def test_first_points_are_tried_first_and_once(book):
+    points = SEARCH_SPACES["arcface"].first_points
+    study = book.open()
+    first = study.ask()
+    assert first.config["learning_rate"] == points[0]["learning_rate"]
+    study = book.open()  # killed before its first epoch
+    again = study.ask()
+    assert (again.number, again.config) == (first.number, first.config)
+    run_trial(study, again)
+    second = study.ask()
+    assert second.config["loss_args"]["margin_rad"] == points[1]["margin_rad"]
+    run_trial(study, second)
+    third = study.ask()
+    assert third.config["learning_rate"] not in {point["learning_rate"] for point in points}
+    assert len(book.trials()) == 3
+
+
+def test_first_points_beyond_the_budget_are_not_queued(tmp_path):
+    book = Book(tmp_path, trials=1)
+    run_all(book.open())
+    assert len(book.trials()) == 1
+
+
+def test_as_many_trials_as_asked_and_no_more(book):
+    study = book.open()
+    run_all(study)
+    assert study.ask() is None
+    assert len(book.trials()) == 8
+    assert study.tally.done == 8
+    assert study.tally.finished >= 1
+    assert study.tally.stopped >= 1
+
+
+def test_an_extended_search_goes_on_as_if_it_had_been_longer(tmp_path):
+    short, long = Book(tmp_path / "a", trials=6), Book(tmp_path / "b", trials=10)
+    for book in (short, long):
+        book.folder.mkdir()
+    run_all(short.open())
+    run_all(short.open(trials=10))
+    run_all(long.open())
+    assert [t.params for t in short.trials()] == [t.params for t in long.trials()]
+    assert [t.state for t in short.trials()] == [t.state for t in long.trials()]
+
+
+def test_other_seeds_draw_other_trials(tmp_path):
+    drawn = []
+    for seed in (0, 0, 1):
+        folder = tmp_path / str(len(drawn))
+        folder.mkdir()
+        book = Book(folder, seed=seed)
+        run_all(book.open())
+        drawn.append([t.params for t in book.trials()])
+    assert drawn[0] == drawn[1]
+    assert drawn[0][2:] != drawn[2][2:]
+
+
+def test_an_interrupted_trial_waits_and_goes_on_from_its_checkpoint(book):
+    study = book.open()
+    suggestion = study.ask()
+    for epoch in (1, 2, 3):
+        study.epoch_done(suggestion.number, record(epoch, 0.5))
+    study.interrupted()
+    assert [t.state for t in book.trials()] == [TrialState.WAITING]
+    checkpoint = Checkpoint(2, "/somewhere")
+    again = book.open(checkpoints={"arcface-0000": checkpoint}).ask()
+    assert again == type(again)(0, "arcface-0000", suggestion.config, checkpoint)
+    assert [event for _, event in book.events()] == ["started", "interrupted", "resumed"]
+
+
+class Killed(BaseException):
+    pass
+
+
+class KillSwitch:
+    """Raises in the n-th call of any of a study's or its records' writing methods: before it, or just after."""
+
+    def __init__(self, monkeypatch, at, after):
+        self.calls, self.at, self.after = 0, at, after
+        storage, records = optuna.storages._CachedStorage, LossRecords
+        for owner, names in (
+            (
+                storage,
+                ("create_new_trial", "set_trial_param", "set_trial_intermediate_value", "set_trial_state_values"),
+            ),
+            (records, ("event", "epoch")),
+        ):
+            for name in names:
+                monkeypatch.setattr(owner, name, self.wrap(getattr(owner, name)))
+
+    def wrap(self, method):
+        def call(*arguments, **options):
+            self.calls += 1
+            mine = self.calls == self.at
+            if mine and not self.after:
+                raise Killed
+            result = method(*arguments, **options)
+            if mine:
+                raise Killed
+            return result
+
+        return call
+
+
+def search_with_kills(book, checkpoints):
+    """Run a search, opening the book again after each kill; checkpoints are what a trial had saved."""
+    while True:
+        try:
+            study = book.open(checkpoints=checkpoints)
+            while (suggestion := study.ask()) is not None:
+                epoch = suggestion.checkpoint.epoch if suggestion.checkpoint else 0
+                goes_on = True
+                while goes_on:
+                    epoch += 1
+                    goes_on = study.epoch_done(suggestion.number, record(epoch, curve(suggestion.config, epoch)))
+                    # Ray saves after it has asked the scheduler; here every other epoch.
+                    if epoch % 2 == 0:
+                        checkpoints[suggestion.trial_id] = Checkpoint(epoch, "/somewhere")
+            return study
+        except Killed:
+            continue
+
+
+@pytest.mark.parametrize(
+    ("loss", "stride"),
+    [
+        ("arcface", 13),
+        ("adaloss", 17),
+        pytest.param("arcface", 1, marks=pytest.mark.slow),
+        pytest.param("adaloss", 1, marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_kill_at_any_write_changes_nothing_in_the_end(tmp_path, loss, stride, after):
+    """The same trials, states, values and events as a search that nothing interrupted, whatever the write."""
+
+    def search(folder, at):
+        folder.mkdir()
+        book = Book(folder, loss=loss, trials=5)
+        with pytest.MonkeyPatch.context() as patch:
+            switch = KillSwitch(patch, at, after)
+            study = search_with_kills(book, {})
+        trials = [(t.number, t.state, t.params, t.intermediate_values, t.value) for t in book.trials()]
+        endings = [event for event in book.events() if event[1] in {"finished", "stopped", "failed"}]
+        epochs = [(e["trial_id"], e["epoch"], e["val_accuracy"]) for e in LossRecords(folder / loss).read_epochs()]
+        return switch.calls, trials, sorted(endings), sorted(epochs), study.best().number
+
+    calls, *undisturbed = search(tmp_path / "undisturbed", at=-1)
+    assert calls > 50
+    for at in range(1, calls + 1, stride):
+        _, *disturbed = search(tmp_path / f"{at}", at)
+        assert disturbed == undisturbed, f"killed at write {at} of {calls}"
+
+
+def test_time_up_prunes_what_runs_and_fails_what_has_no_epoch(book):
+    study = book.open()
+    first, second = study.ask(), study.ask()
+    study.epoch_done(first.number, record(1, 0.5))
+    study.stop(first.number, "time budget")
+    study.stop(second.number, "time budget")
+    assert [t.state for t in book.trials()] == [TrialState.PRUNED, TrialState.FAIL]
+
+
+def test_best_is_a_full_trial_even_if_a_stopped_one_was_higher(book):
+    study = book.open()
+    run_trial(study, study.ask(), lambda *_: 0.6)
+    second = study.ask()
+    study.epoch_done(second.number, record(1, 0.9))
+    study.stop(second.number, "time budget")
+    assert study.best().number == 0
+
+
+def test_the_best_configuration_is_the_one_that_was_suggested(tmp_path):
+    for loss, space in SEARCH_SPACES.items():
+        folder = tmp_path / loss
+        folder.mkdir()
+        book = Book(folder, loss=space.loss, trials=4)
+        study = book.open()
+        suggested = {}
+        while (suggestion := study.ask()) is not None:
+            suggested[suggestion.number] = suggestion.config
+            run_trial(study, suggestion)
+        best = study.best()
+        assert study.config_of(best) == suggested[best.number]
