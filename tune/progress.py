@@ -11,7 +11,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tune.scheduler import error_of
 from tune.study import LossStudy
 
 __all__ = ["Progress"]
@@ -22,8 +21,6 @@ LINE_INTERVAL_S = 30.0
 
 class Progress(Callback):
     """Shows where the search stands.
-
-    Ray drives it, and it also passes on to the book what only a callback hears: that a lost trial runs again.
 
     Args:
         studies: by loss.
@@ -65,9 +62,7 @@ class Progress(Callback):
             self._shown = now
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Ray lost a trial's worker and runs the trial again."""
-        error = error_of(trial)
-        self._studies[trial.config["loss"]].restarted(trial.config["number"], error)
+        """Say that Ray lost a trial's worker and runs the trial again."""
         self._console.print(f"{trial.config['trial_id']}: worker lost, goes on from its last checkpoint", markup=False)
 
     def _table(self) -> Group:

@@ -5,14 +5,17 @@ completed. Here one call takes in a result: record, study and rungs are in step 
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from ray.tune import Callback
 from ray.tune.experiment import Trial
+from ray.tune.result import EXPR_ERROR_FILE
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tune.study import LossStudy
 
-__all__ = ["StudyScheduler"]
+__all__ = ["StudyScheduler", "WorkerLosses"]
 
 
 class StudyScheduler(FIFOScheduler):
@@ -38,12 +41,6 @@ class StudyScheduler(FIFOScheduler):
             study.stop(number, "time budget")
             goes_on = False
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
-
-    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Fail a trial whose worker was lost more often than is allowed."""
-        study, number = self._find(trial)
-        if study.is_open(number):
-            study.failed(number, error_of(trial))
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles its whole set-up into tuner.pkl
@@ -75,6 +72,34 @@ def epoch_record(result: Mapping[str, Any]) -> dict[str, Any]:
     return {key: result[key] for key in EPOCH_FIELDS if key in result}
 
 
-def error_of(trial: Trial) -> str:
-    """Return why Ray gave up on a trial."""
-    return str(trial.get_error() or "its worker was lost").strip()
+class WorkerLosses(Callback):
+    """Tells the books of trials whose worker was lost. Ray's schedulers hear of a trial that is given up and of one
+    that is run again in the same words; a callback hears the difference.
+
+    Args:
+        studies: by loss.
+    """
+
+    def __init__(self, studies: Mapping[str, LossStudy]) -> None:
+        self._studies = studies
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Ray runs the trial again, from its last checkpoint."""
+        self._studies[trial.config["loss"]].restarted(trial.config["number"], _error_of(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Ray gave the trial up."""
+        study, number = self._studies[trial.config["loss"]], trial.config["number"]
+        if study.is_open(number):
+            study.failed(number, _error_of(trial))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray pickles its whole set-up into tuner.pkl
+
+
+def _error_of(trial: Trial) -> str:
+    """Return Ray's account of why a worker was lost; it lies in the driver's folder and reaches the storage later."""
+    try:
+        return Path(trial.local_path, EXPR_ERROR_FILE).read_text().strip()
+    except OSError:
+        return "its worker was lost"

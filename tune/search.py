@@ -26,7 +26,7 @@ from tune.checkpoints import CheckpointStore
 from tune.cluster import Interruption, Slots, connect, plan_slots
 from tune.progress import Progress
 from tune.records import LossRecords, read_json, read_records, write_json
-from tune.scheduler import StudyScheduler
+from tune.scheduler import StudyScheduler, WorkerLosses
 from tune.searcher import StudySearcher
 from tune.settings import RUN_FILE, SearchSettings, check_output
 from tune.study import LossStudy, Suggestion
@@ -277,7 +277,7 @@ def _run_trials(
                 failure_config=ray_tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
                 checkpoint_config=ray_tune.CheckpointConfig(num_to_keep=1, checkpoint_at_end=False),
                 stop=_Interrupted(interruption),
-                callbacks=[progress],
+                callbacks=[WorkerLosses(studies), progress],
                 verbose=0,
             ),
         )

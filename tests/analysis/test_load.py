@@ -148,7 +148,7 @@ def test_a_run_file_of_another_program(tmp_path):
 @pytest.mark.parametrize("content", ["", "{", "[]", "\0"])
 def test_a_broken_run_file(tmp_path, content):
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(RecordError, match="run.json"):
+    with pytest.raises(RecordError, match=r"run\.json"):
         load_run(tmp_path)
 
 

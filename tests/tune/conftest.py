@@ -13,6 +13,7 @@ class Command:
 
     def __init__(self, output):
         self.output = output
+        self._started = []
 
     def arguments(self, name, *options):
         script = str(PROJECT / "tune" / "run_search.py")
@@ -20,7 +21,7 @@ class Command:
 
     def start(self, name, *options):
         environment = {k: v for k, v in os.environ.items() if k not in {"RAY_ADDRESS", "ADALOSS_DATA"}}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self.arguments(name, *options),
             cwd=self.output,
             env=environment,
@@ -28,6 +29,14 @@ class Command:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._started.append(process)
+        return process
+
+    def stop_all(self):
+        """Leave no search behind, whatever a test made of it."""
+        for process in self._started:
+            process.kill()
+            process.wait()
 
     def __call__(self, name, *options, timeout=300):
         process = self.start(name, *options)
@@ -37,4 +46,6 @@ class Command:
 
 @pytest.fixture(scope="module")
 def search(tmp_path_factory):
-    return Command(tmp_path_factory.mktemp("results"))
+    command = Command(tmp_path_factory.mktemp("results"))
+    yield command
+    command.stop_all()

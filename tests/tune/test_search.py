@@ -210,7 +210,7 @@ def test_a_trial_whose_worker_dies_goes_on_from_its_checkpoint(search):
     process = search.start("lost", *options, "--grace-epochs", epochs)
     folder = search.output / "lost"
     wait_for(lambda: any((folder / "checkpoints").rglob("checkpoint.json")))
-    worker = next(p for p in psutil.Process(process.pid).children(recursive=True) if "MarginTrainable" in p.name())
+    worker = next(p for p in psutil.Process(process.pid).children(recursive=True) if "Trainable" in p.name())
     os.kill(worker.pid, signal.SIGKILL)
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stdout + stderr

@@ -1,0 +1,294 @@
+"""The Ray trainable without a cluster: actors are reused, trials fail alone, checkpoints go on exactly."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ray.tune.result import SHOULD_CHECKPOINT
+
+from trainables import trainable
+from trainables.config import TrialConfig
+from trainables.data import load_training_data
+from trainables.losses import LOSSES
+from trainables.trainable import CHECKPOINT_INDEX, STATE_FILE, WEIGHTS_FILE, MarginTrainable, TrialData
+from trainables.training import Trainer
+
+ANGULAR: dict[str, Any] = {"scale": 8.0}
+FIXED = {**ANGULAR, "margin_rad": 0.2}
+ADAPTIVE = {**FIXED, "rate_up_rad_per_epoch": 0.5, "rate_down_rad_per_epoch": 0.5, "target_difficulty": 0.1}
+LOSS_ARGS: dict[str, dict[str, Any]] = {
+    "softmax": {},
+    "norm_softmax": ANGULAR,
+    "arcface": FIXED,
+    "adaloss": ADAPTIVE,
+    "adaloss_per_class": ADAPTIVE,
+}
+EPOCHS = 3
+NOT_THE_TRIALS_OWN = {"seconds", "images_per_s", SHOULD_CHECKPOINT}
+
+Actor = Callable[[dict[str, Any]], MarginTrainable]
+each_loss = pytest.mark.parametrize("loss", LOSSES)
+
+
+@pytest.fixture(autouse=True)
+def _restored_settings() -> Iterator[None]:
+    threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
+    yield
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.deterministic = deterministic
+
+
+@pytest.fixture(scope="module")
+def data() -> TrialData:
+    loaded = load_training_data("digits", None)
+    train, validation, spec = loaded.train, loaded.validation, loaded.spec
+    arrays = (train.images[:150], train.labels[:150], validation.images[:60], validation.labels[:60])
+    for array in arrays:
+        array.flags.writeable = False  # as Ray's object store hands them out
+    return TrialData(*arrays, spec.mean, spec.std, spec.num_classes)
+
+
+@pytest.fixture
+def actor(data: TrialData) -> Actor:
+    class WithData(MarginTrainable):
+        """What `ray_tune.with_parameters` makes, without an object store."""
+
+        def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
+            super().setup(config, data=data)
+
+    return WithData
+
+
+def trial(
+    loss: str = "arcface", *, trial_id: str = "t1", checkpoint: str | None = None, threads: int = 1, **changes: Any
+) -> dict[str, Any]:
+    settings = {"max_epochs": EPOCHS, "batch_size": 32, "embedding_dim": 16, "precision": "float32", **changes}
+    values = {"loss": loss, "loss_args": LOSS_ARGS.get(loss, {}), "model": "ArcFaceCNN", **settings}
+    return {"trial": values, "trial_id": trial_id, "checkpoint": checkpoint, "threads": threads}
+
+
+def steps(running: MarginTrainable, count: int = EPOCHS) -> list[dict[str, Any]]:
+    """Step without Ray's own bookkeeping, and leave out what belongs to the clock."""
+    return [{k: v for k, v in running.step().items() if k not in NOT_THE_TRIALS_OWN} for _ in range(count)]
+
+
+def saved(running: MarginTrainable, folder: Path) -> Path:
+    folder.mkdir()
+    running.save_checkpoint(str(folder))
+    return folder
+
+
+def weights(running: MarginTrainable) -> list[torch.Tensor]:
+    assert running._trainer is not None
+    state = running._trainer.state_dict()
+    return [*state["model"].values(), *state["loss"].values()]
+
+
+def assert_equal(first: MarginTrainable, second: MarginTrainable) -> None:
+    assert all(torch.equal(a, b) for a, b in zip(weights(first), weights(second), strict=True))
+
+
+# --- Reuse -----------------------------------------------------------------------------------------------------------
+
+
+@each_loss
+def test_a_reused_actor_gives_a_fresh_ones_numbers(loss: str, actor: Actor) -> None:
+    fresh = actor(trial(loss, seed=2))
+    expected = steps(fresh)
+
+    before = {"max_epochs": 5, "embedding_dim": 8, "batch_size": 16, "learning_rate": 0.3, "horizontal_flip": True}
+    reused = actor(trial("adaloss", trial_id="t0", **before))
+    steps(reused, 2)
+    assert reused.reset_config(trial(loss, seed=2)) is True
+    assert steps(reused) == expected
+    assert_equal(fresh, reused)
+
+
+def test_the_data_stays_where_it_is(actor: Actor, data: TrialData) -> None:
+    running = actor(trial())
+    before = running._train
+    assert running._train.images.data_ptr() == data.train_images.ctypes.data
+    running.reset_config(trial("softmax"))
+    assert running._train is before
+
+
+def test_what_a_trial_held_is_let_go(actor: Actor) -> None:
+    running = actor(trial())
+    first = running._trainer
+    running.reset_config(trial("softmax"))
+    assert running._trainer is not first
+    running.cleanup()
+    assert running._trainer is None
+
+
+def test_each_trial_gets_its_threads(actor: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    running = actor(trial(threads=2))
+    assert torch.get_num_threads() == 2
+    running.reset_config(trial(threads=1))
+    assert torch.get_num_threads() == 1
+
+
+# --- Failures --------------------------------------------------------------------------------------------------------
+
+
+def test_an_exception_is_the_trials_result_and_not_the_actors_end(
+    actor: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = steps(actor(trial("adaloss")))
+    running = actor(trial(trial_id="t0"))
+    steps(running, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_steps", lambda self: 1 / 0)
+        broken = running.step()
+    assert "ZeroDivisionError" in broken["error"]
+    assert math.isnan(broken["val_accuracy"])
+    assert broken["epoch"] == 2
+    assert SHOULD_CHECKPOINT not in broken
+    assert running.step()["error"] == broken["error"]  # it does not go on as if nothing had happened
+    running.reset_config(trial("adaloss"))
+    assert steps(running) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rate": -1.0}, "learning_rate must be"),
+        ({"dropout": 0.5}, "unknown configuration key: dropout"),
+        ({"loss": "arcfase"}, "loss must be one of"),
+        ({"loss_args": {"scale": -1.0, "margin_rad": 0.2}}, "scale must be"),
+        ({"loss_args": {"scale": 8.0, "margin_degrees": 10}}, "margin_degrees"),
+    ],
+)
+@pytest.mark.parametrize("reused", [False, True])
+def test_a_bad_configuration_is_reported_by_the_first_step(
+    changes: dict[str, Any], message: str, reused: bool, actor: Actor, tmp_path: Path
+) -> None:
+    if reused:
+        running = actor(trial(trial_id="t0"))
+        running.reset_config(trial(**changes))
+    else:
+        running = actor(trial(**changes))
+    running.load_checkpoint(str(tmp_path))  # of a trial that never began there is nothing to load
+    result = running.step()
+    assert message in result["error"]
+    assert result["epoch"] == 0
+    assert math.isnan(result["val_accuracy"])
+    running.reset_config(trial("softmax"))
+    assert "error" not in running.step()
+
+
+def test_a_diverging_trial_reports_nan_and_no_error(actor: Actor) -> None:
+    running = actor(trial(learning_rate=1e30))
+    results = steps(running, 2)
+    assert math.isnan(results[-1]["val_accuracy"])
+    assert "error" not in results[-1]
+
+
+# --- Checkpoints -----------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_says_what_it_is(actor: Actor, tmp_path: Path) -> None:
+    running = actor(trial(trial_id="t7"))
+    steps(running, 2)
+    folder = saved(running, tmp_path / "two")
+    assert sorted(p.name for p in folder.iterdir()) == [CHECKPOINT_INDEX, STATE_FILE]
+    index = json.loads((folder / CHECKPOINT_INDEX).read_text())
+    digest = hashlib.sha256((folder / STATE_FILE).read_bytes()).hexdigest()
+    assert index == {"trial_id": "t7", "epoch": 2, "sha256": digest}
+    state = torch.load(folder / STATE_FILE, weights_only=True)
+    assert TrialConfig.from_dict(state["config"]) == running._trainer.config  # type: ignore[union-attr]
+
+
+def test_the_weights_are_written_at_full_length_only(actor: Actor, tmp_path: Path) -> None:
+    running = actor(trial())
+    for epoch in range(1, EPOCHS + 1):
+        steps(running, 1)
+        assert (saved(running, tmp_path / str(epoch)) / WEIGHTS_FILE).exists() is (epoch == EPOCHS)
+    state = torch.load(tmp_path / str(EPOCHS) / WEIGHTS_FILE, weights_only=True)
+    assert set(state) == {"config", "epoch", "model", "loss"}
+    assert state["epoch"] == EPOCHS
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip([*state["model"].values(), *state["loss"].values()], weights(running), strict=True)
+    )
+
+
+@each_loss
+@pytest.mark.parametrize("way", ["load_checkpoint", "path", "uri"])
+def test_going_on_equals_never_having_stopped(loss: str, way: str, actor: Actor, tmp_path: Path) -> None:
+    straight = actor(trial(loss))
+    expected = steps(straight)
+    interrupted = actor(trial(loss))
+    steps(interrupted, 1)
+    folder = saved(interrupted, tmp_path / "checkpoint")
+
+    if way == "load_checkpoint":
+        resumed = actor(trial(loss))
+        resumed.load_checkpoint(str(folder))
+    else:
+        resumed = actor(trial("softmax", trial_id="t0"))
+        resumed.reset_config(trial(loss, checkpoint=str(folder) if way == "path" else folder.as_uri()))
+    assert steps(resumed, EPOCHS - 1) == expected[1:]
+    assert_equal(straight, resumed)
+
+
+@pytest.mark.parametrize("harm", ["truncated", "empty", "missing", "no checkpoint at all", "of another trial"])
+@pytest.mark.parametrize("way", ["load_checkpoint", "path"])
+def test_a_broken_checkpoint_is_an_error_and_not_a_crash(harm: str, way: str, actor: Actor, tmp_path: Path) -> None:
+    running = actor(trial())
+    steps(running, 1)
+    folder = saved(running, tmp_path / "checkpoint")
+    state = folder / STATE_FILE
+    match harm:
+        case "truncated":
+            state.write_bytes(state.read_bytes()[:-1000])
+        case "empty":
+            state.write_bytes(b"")
+        case "missing":
+            state.unlink()
+        case "no checkpoint at all":
+            folder = tmp_path / "nowhere"
+    wanted = trial(seed=1) if harm == "of another trial" else trial()
+    if way == "path":
+        wanted["checkpoint"] = str(folder)
+    resumed = actor(wanted)
+    if way == "load_checkpoint":
+        resumed.load_checkpoint(str(folder))
+    result = resumed.step()
+    assert "Error" in result["error"]
+    assert math.isnan(result["val_accuracy"])
+    resumed.reset_config(trial())
+    assert "error" not in resumed.step()
+
+
+@pytest.mark.parametrize(("interval_s", "wanted"), [(0.0, [True, True, True]), (1e9, [False, False, True])])
+def test_long_epochs_and_the_last_one_ask_for_a_checkpoint(
+    interval_s: float, wanted: list[bool], actor: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainable, "CHECKPOINT_INTERVAL_S", interval_s)
+    running = actor(trial())
+    assert [bool(running.step().get(SHOULD_CHECKPOINT)) for _ in range(EPOCHS)] == wanted
+
+
+def test_rays_own_train_save_and_restore(actor: Actor, tmp_path: Path) -> None:
+    expected = steps(actor(trial("adaloss")))
+    running = actor(trial("adaloss"))
+    assert running.train()["val_accuracy"] == expected[0]["val_accuracy"]
+    saved(running, tmp_path / "checkpoint")
+    resumed = actor(trial("adaloss"))
+    resumed.load_checkpoint(str(tmp_path / "checkpoint"))
+    assert resumed.train()["val_accuracy"] == expected[1]["val_accuracy"]
+    resumed.stop()
+    assert resumed._trainer is None
+
+
+def test_the_data_is_frozen(data: TrialData) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        data.num_classes = 5  # type: ignore[misc]

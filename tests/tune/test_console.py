@@ -1,0 +1,64 @@
+import sys
+
+import pytest
+import typer
+
+from trainables.errors import UserError
+from tune.console import EXIT_BAD_INPUT, run_command
+from tune.records import RecordError
+
+
+@pytest.fixture
+def ended(monkeypatch, capsys):
+    """Runs a command and returns its exit code, output and errors."""
+
+    def run(command, *arguments):
+        monkeypatch.setattr(sys, "argv", ["command", *arguments])
+        with pytest.raises(SystemExit) as end:
+            run_command(command)
+        return (end.value.code, *capsys.readouterr())
+
+    return run
+
+
+def raising(error):
+    def command() -> None:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (1, 1), (130, 130)])
+def test_what_a_command_returns_is_its_exit_code(ended, returned, code):
+    def command() -> int | None:
+        return returned
+
+    assert ended(command) == (code, "", "")
+
+
+@pytest.mark.parametrize("kind", [UserError, RecordError, typer.BadParameter])
+def test_bad_input_is_one_line(ended, kind):
+    code, out, err = ended(raising(kind("this is wrong:\n  mend it")))
+    assert (code, out) == (EXIT_BAD_INPUT, "")
+    assert err.startswith("error: ")
+    assert err.endswith("this is wrong: mend it\n")
+
+
+def test_an_option_that_is_not_there_is_bad_input(ended):
+    def command() -> None:
+        pytest.fail("the command was run")
+
+    code, out, err = ended(command, "--nosuch")
+    assert (code, out, err.count("\n")) == (EXIT_BAD_INPUT, "", 1)
+    assert "--nosuch" in err
+
+
+def test_ctrl_c_ends_without_a_traceback(ended):
+    assert ended(raising(KeyboardInterrupt())) == (130, "", "")
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), ValueError("a bug")])
+def test_a_fault_of_the_program_is_not_passed_off_as_bad_input(monkeypatch, error):
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(type(error)):
+        run_command(raising(error))

@@ -1,0 +1,395 @@
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torchvision
+import typer
+
+import analysis.compare
+import tune.search
+from search_spaces import SEARCH_SPACES
+from trainables.config import PRECISIONS
+from trainables.data import DATASETS
+from trainables.models import MODELS
+from tune import run_search
+from tune.console import run_command
+from tune.records import write_json
+from tune.search import Outcome
+from tune.settings import DEFAULT_LOSSES, RUN_FILE, SearchSettings, default_budget
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    """Every test works in an empty folder, with its own cache and without the user's settings."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.parent / f"{tmp_path.name}-cache"))
+    for name in ("ADALOSS_DATA", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs the command with arguments and returns exit code, output and errors."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["run_search.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            run_command(run_search.main)
+        return (end.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def error_of(command):
+    """Runs the command with bad arguments and returns the one line that it says of them."""
+
+    def run(*arguments):
+        code, out, err = command(*arguments)
+        assert (code, out) == (2, "")
+        assert err.startswith("error: ")
+        assert err.endswith("\n")
+        assert err.count("\n") == 1
+        return err
+
+    return run
+
+
+@pytest.fixture
+def searched(monkeypatch):
+    """Takes the place of the search: what it was asked for, and how it shall end."""
+
+    class Search:
+        asked: SearchSettings
+        resume: bool
+        interrupted: str | None = None
+        failures: dict[str, str] = {}  # noqa: RUF012
+
+        def __call__(self, settings, *, resume, console):
+            self.asked, self.resume = settings, resume
+            return Outcome(settings.folder, self.interrupted, self.failures)
+
+    search = Search()
+    monkeypatch.setattr(tune.search, "run_search", search)
+    monkeypatch.setattr(analysis.compare, "comparison_text", lambda folders: f"compared {folders[0]}")
+    return search
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """A torchvision whose downloads fail as they do without a network."""
+
+    def refuse(*_, **__):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", refuse)
+
+
+# --- Good input ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_a_data_set_is_all_that_must_be_said(command, searched, dataset):
+    code, out, err = command("--dataset", dataset)
+    assert (code, err) == (0, "")
+    asked, budget = searched.asked, default_budget(dataset)
+    assert out == f"compared {asked.folder}\n"
+    assert asked.losses == DEFAULT_LOSSES
+    assert (asked.trials, asked.max_epochs, asked.grace_epochs, asked.batch_size) == (
+        budget.trials,
+        budget.max_epochs,
+        budget.grace_epochs,
+        budget.batch_size,
+    )
+    assert asked.output == "results"
+    assert asked.name.startswith(f"{dataset}-2")
+    assert not searched.resume
+
+
+@pytest.mark.parametrize(
+    ("dataset", "start"),
+    [("my images (new)", "my-images-new-2"), ("a/b.c/", "b.c-2"), ("..", ""), ("ü", "run-2"), ("x" * 200, "x" * 80)],
+)
+def test_a_run_on_a_folder_gets_a_valid_name_whatever_the_folder_is_called(command, searched, dataset, start):
+    assert command("--dataset", dataset)[0] == 0
+    assert searched.asked.name.startswith(start)
+
+
+def test_every_option_arrives(command, searched):
+    given = {
+        "dataset": "cifar10", "data_dir": "d", "losses": ("softmax", "norm_softmax"), "model": "resnet9", "trials": 3,
+        "max_epochs": 9, "grace_epochs": 4, "reduction_factor": 2.5, "time_budget_min": 1.5, "train_size": 100,
+        "batch_size": 32, "precision": "fp16", "cpus_per_trial": 0.5, "gpus_per_trial": 0.25, "max_concurrent": 7,
+        "output": "o", "name": "n", "storage": "s3://b", "address": "local", "seed": 5,
+    }  # fmt: skip
+    arguments = []
+    for field, value in given.items():
+        option = {"losses": "--loss", "time_budget_min": "--time-budget"}.get(field, "--" + field.replace("_", "-"))
+        for one in value if isinstance(value, tuple) else (value,):
+            arguments += [option, one]
+    assert command(*arguments)[0] == 0
+    assert searched.asked == SearchSettings(**given)
+
+
+def test_the_grace_period_follows_a_short_search(command, searched):
+    assert command("--dataset", "digits", "--max-epochs", 1)[0] == 0
+    assert (searched.asked.max_epochs, searched.asked.grace_epochs) == (1, 1)
+
+
+def test_the_data_folder_may_come_from_the_environment(command, searched, monkeypatch):
+    monkeypatch.setenv("ADALOSS_DATA", "from/environment")
+    command("--dataset", "digits")
+    assert searched.asked.data_dir == "from/environment"
+    command("--dataset", "digits", "--data-dir", "given")
+    assert searched.asked.data_dir == "given"
+
+
+# --- How it ends -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("signal", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interrupted_search_says_how_to_go_on(command, searched, signal, code):
+    searched.interrupted = signal
+    ended, out, _ = command("--dataset", "digits", "--output", "my results", "--name", "one")
+    assert ended == code
+    go_on = shlex.split(out.partition("go on with: ")[2])
+    assert go_on[:2] == ["python", "tune/run_search.py"]
+    write_json_run("my results/one", searched.asked)
+    searched.interrupted = None
+    assert command(*go_on[2:])[0] == 0
+    assert searched.resume
+
+
+def test_a_loss_of_which_all_trials_failed_is_an_error(command, searched):
+    searched.failures = {"softmax": "Traceback:\n  somewhere\nValueError: [no] good\n"}
+    code, out, err = command("--dataset", "digits")
+    assert code == 1
+    assert out.startswith("compared ")
+    assert err == "error: every trial of softmax failed; the first: ValueError: [no] good\n"
+
+
+# --- Bad options -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["--dataset is missing", *DATASETS]),
+        (["--dataset"], ["--dataset"]),
+        (["--dataset", "digits", "--epochs", "3"], ["--epochs"]),
+        (["--dataset", "digits", "more"], ["more"]),
+        (["--dataset", "cifra10"], ["unknown data set 'cifra10'", "did you mean cifar10?", *DATASETS]),
+        (["--dataset", "no such thing"], ["unknown data set 'no such thing'", *DATASETS]),
+        (["--dataset", ""], ["unknown data set ''"]),
+        (["--dataset", "./nosuch"], ["no folder ./nosuch"]),
+        (["--dataset", "digits", "--loss", "adalos"], ["unknown loss 'adalos'", "did you mean adaloss?"]),
+        (["--dataset", "digits", "--loss", "softmax", "--loss", "softmax"], ["--loss", "once"]),
+        (["--dataset", "digits", "--model", "resnet"], ["unknown model 'resnet'", "did you mean resnet9?"]),
+        (["--dataset", "digits", "--model", "ArcFaceCNN_CIFAR10"], ["--model ArcFaceCNN_CIFAR10", "28x28x1", "digits"]),
+        (["--dataset", "digits", "--trials", "0"], ["--trials must be positive"]),
+        (["--dataset", "digits", "--trials", "many"], ["--trials", "integer"]),
+        (["--dataset", "digits", "--trials", "1.5"], ["--trials", "integer"]),
+        (["--dataset", "digits", "--max-epochs", "0"], ["--max-epochs must be positive"]),
+        (["--dataset", "digits", "--grace-epochs", "0"], ["--grace-epochs must be positive"]),
+        (["--dataset", "digits", "--grace-epochs", "9", "--max-epochs", "3"], ["--grace-epochs 9", "--max-epochs 3"]),
+        (["--dataset", "digits", "--reduction-factor", "1"], ["--reduction-factor must be more than 1"]),
+        (["--dataset", "digits", "--time-budget", "-1"], ["--time-budget must be positive"]),
+        (["--dataset", "digits", "--train-size", "0"], ["--train-size must be positive"]),
+        (["--dataset", "digits", "--train-size", "9999999"], ["train size of 9,999,999", "choose 1 to"]),
+        (["--dataset", "digits", "--batch-size", "1"], ["--batch-size must be at least 2"]),
+        (["--dataset", "digits", "--precision", "fp8"], ["--precision must be one of auto"]),
+        (["--dataset", "digits", "--cpus-per-trial", "0"], ["--cpus-per-trial must be positive"]),
+        (["--dataset", "digits", "--gpus-per-trial", "-1"], ["--gpus-per-trial must be 0 or more"]),
+        (["--dataset", "digits", "--max-concurrent", "0"], ["--max-concurrent must be positive"]),
+        (["--dataset", "digits", "--name", "../x"], ["--name must be", "'../x'"]),
+        (["--dataset", "digits", "--name", ""], ["--name must be"]),
+        (["--dataset", "digits", "--seed", "-1"], ["--seed must be 0 or more"]),
+        (["--resume"], ["there is no run in results", "--output"]),
+        (["--extend", "3"], ["there is no run in results"]),
+        (["--resume", "--name", "nosuch"], ["there is no run in results/nosuch", "--name"]),
+        (["--resume", "--name", "../x"], ["--name must be", "'../x'"]),
+    ],
+    ids=lambda value: " ".join(value) if value and value[0].startswith("--") else "",
+)
+def test_bad_options_are_named_in_one_line_and_nothing_is_written(error_of, empty_folder, arguments, words):
+    message = error_of(*arguments)
+    for word in words:
+        assert word in message
+    assert list(empty_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("output", ["file", "file/below"])
+def test_a_file_in_place_of_the_output_folder(error_of, empty_folder, output):
+    (empty_folder / "file").touch()
+    assert "--output: file is a file" in error_of("--dataset", "digits", "--output", output)
+
+
+# --- Runs that are there already -------------------------------------------------------------------------------------
+
+
+def write_json_run(folder, settings: SearchSettings) -> None:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    write_json(Path(folder) / RUN_FILE, {"settings": settings.to_dict()})
+
+
+@pytest.fixture
+def existing(command, searched):
+    """A run called `one`, of the digits, with settings as the command makes them; it was interrupted."""
+    command("--dataset", "digits", "--name", "one", "--seed", "3")
+    write_json_run("results/one", searched.asked)
+    return searched.asked
+
+
+def test_a_run_is_not_written_over(error_of):
+    Path("results/one").mkdir(parents=True)
+    Path("results/one/run.json").write_text("{}")
+    message = error_of("--dataset", "digits", "--name", "one")
+    assert "results/one exists already" in message
+    assert "--resume" in message
+    assert "--name" in message
+    assert [path.name for path in Path("results/one").iterdir()] == ["run.json"]
+
+
+def test_resume_goes_on_with_the_newest_run(command, searched, existing):
+    write_json_run("results/two", replace(existing, name="two", seed=4))
+    os.utime("results/one/run.json", (1e9, 1e9))
+    assert command("--resume")[0] == 0
+    assert (searched.asked.name, searched.asked.seed, searched.resume) == ("two", 4, True)
+    assert command("--resume", "--name", "one")[0] == 0
+    assert searched.asked == existing
+
+
+def test_a_run_that_was_moved_goes_on_where_it_is_now(command, searched, existing):
+    Path("results").rename("moved")
+    Path("moved/one").rename("moved/other")
+    assert command("--resume", "--output", "moved")[0] == 0
+    assert searched.asked == replace(existing, output="moved", name="other")
+
+
+def test_resume_takes_another_machines_options(command, searched, existing):
+    assert command("--resume", "--cpus-per-trial", 2, "--address", "auto", "--data-dir", "d", "--seed", 3)[0] == 0
+    assert searched.asked == replace(existing, cpus_per_trial=2.0, address="auto", data_dir="d")
+
+
+def test_extend_adds_trials(command, searched, existing):
+    assert command("--extend", 5)[0] == 0
+    assert searched.asked == replace(existing, trials=existing.trials + 5)
+    assert searched.resume
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--seed", "7"], ["--seed 7 differs from the run's 3"]),
+        (["--dataset", "mnist"], ["--dataset mnist differs from the run's digits"]),
+        (["--loss", "softmax"], ["--loss softmax differs from the run's arcface, adaloss, softmax"]),
+        (["--max-epochs", "3"], ["--max-epochs 3 differs from the run's 20"]),
+        (["--trials", "20"], ["--trials 20 differs from the run's 12", "--extend"]),
+        (["--extend", "0"], ["--extend must be positive"]),
+        (["--cpus-per-trial", "0"], ["--cpus-per-trial must be positive"]),
+    ],
+)
+def test_a_run_does_not_go_on_as_another(error_of, existing, arguments, words):
+    before = Path("results/one/run.json").read_bytes()
+    message = error_of("--resume", *arguments)
+    for word in words:
+        assert word in message
+    assert Path("results/one/run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"settings": {"trials": 3}}'])
+def test_a_damaged_run_file_is_named(error_of, content):
+    Path("results/one").mkdir(parents=True)
+    Path("results/one/run.json").write_text(content)
+    assert "run.json" in error_of("--resume")
+
+
+# --- Data that is missing or broken ----------------------------------------------------------------------------------
+
+
+def test_missing_data_names_both_ways_and_what_needs_neither(error_of, no_network, empty_folder):
+    message = error_of("--dataset", "mnist", "--data-dir", "empty")
+    assert "Network is unreachable" in message
+    assert "empty/mnist" in message
+    assert "train-*.parquet" in message
+    assert "digits" in message
+    assert not (empty_folder / "results").exists()
+
+
+def test_broken_data_is_named(error_of, empty_folder):
+    path = Path("data/mnist/train-00000-of-00001.parquet")
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"label": list(range(1000))}), path)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert str(path) in error_of("--dataset", "mnist")
+    assert not (empty_folder / "results").exists()
+
+
+# --- Help ------------------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_option_with_its_default(command):
+    code, out, err = command("--help")
+    assert (code, err) == (0, "")
+    app = typer.Typer(add_completion=False)
+    app.command()(run_search.main)
+    text = " ".join(out.split())
+    for parameter in typer.main.get_command(app).params:
+        option = parameter.opts[0]
+        assert f" {option} " in text
+        described = re.split(r" --(?=[a-z-]+ )", text.partition(f" {option} ")[2])[0]
+        assert "[default: " in described or option in {"--dataset", "--resume", "--extend", "--help"}, described
+    assert all(len(line) <= 110 for line in out.splitlines())
+
+
+@pytest.mark.parametrize("names", [DATASETS, SEARCH_SPACES, MODELS, PRECISIONS], ids=["data", "loss", "model", "bits"])
+def test_help_knows_all_names(command, names):
+    words = re.findall(r"\w+", command("-h")[1])
+    assert set(names) <= set(words)
+
+
+# --- As a program of its own -----------------------------------------------------------------------------------------
+
+
+def program(*arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
+    script = [str(PROJECT / "tune" / "run_search.py")] if code is None else ["-c", code]
+    command = [sys.executable, *script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_it_starts_in_any_folder():
+    done = program("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--dataset" in done.stdout
+
+
+def test_bad_input_is_one_line_and_exit_code_2(empty_folder):
+    done = program("--dataset", "cifra10")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "did you mean cifar10?" in done.stderr
+    assert list(empty_folder.iterdir()) == []
+
+
+def test_bad_options_are_told_before_ray_is_loaded():
+    code = (
+        "import sys\n"
+        f"sys.path.insert(0, {str(PROJECT)!r})\n"
+        "from tune import run_search\n"
+        "from tune.console import run_command\n"
+        "try: run_command(run_search.main)\n"
+        "finally: print('ray' in sys.modules)"
+    )
+    done = program("--dataset", "digits", "--trials", "0", code=code)
+    assert (done.returncode, done.stdout) == (2, "False\n")
+    assert "--trials" in done.stderr
