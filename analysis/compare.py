@@ -96,7 +96,7 @@ _COLUMNS = ("loss", "best val. acc.", "trial", "trials", "finished", "stopped", 
 
 def _text(entry: dict[str, Any]) -> str:
     budget = entry["budget"]
-    part = f" of a part ({entry['train_images']} training images)" if entry["partial"] else ""
+    part = f", a part of it ({entry['train_images']} training images)" if entry["partial"] else ""
     lines = [
         f"{entry['dataset']}{part}, {entry['model']}: {budget['trials']} trials per loss, "
         f"at most {budget['max_epochs']} epochs",

@@ -42,11 +42,13 @@ class ResidentImages:
         with warnings.catch_warnings():
             # Ray's object store hands out read-only memory; nothing here writes to it.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            self.images = torch.from_numpy(images).to(device)  # (N, H, W, C)
+            self.images = torch.from_numpy(np.ascontiguousarray(images)).to(device)  # (N, H, W, C)
             self.labels = torch.from_numpy(labels).to(device)  # (N,)
         self.device = device
-        self._shift = torch.tensor(mean, device=device) * 255  # (C,)
-        self._scale = 1 / (torch.tensor(std, device=device) * 255)  # (C,)
+        # One value for each byte of an image's row: on a CPU, vectors of three channels take five times as long.
+        width = images.shape[2]
+        self._shift = (torch.tensor(mean, device=device) * 255).repeat(width)  # (W C,)
+        self._scale = (1 / (torch.tensor(std, device=device) * 255)).repeat(width)  # (W C,)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -75,7 +77,7 @@ class ResidentImages:
         Raises:
             ValueError: if the border is wider than a reflection can fill.
         """
-        count, height, width, _ = self.images.shape
+        count, height, width, channels = self.images.shape
         if crop_padding >= min(height, width):
             raise ValueError(f"crop_padding must be less than the images' {height}x{width} pixels, got {crop_padding}")
         generator = torch.Generator().manual_seed(stream_seed(seed, 1, epoch))
@@ -87,6 +89,8 @@ class ResidentImages:
         rows = _reflect(torch.arange(-crop_padding, height + crop_padding, device=self.device), height)
         cols = _reflect(torch.arange(-crop_padding, width + crop_padding, device=self.device), width)
         span_h, span_w = torch.arange(height, device=self.device), torch.arange(width, device=self.device)
+        image_rows = self.images.view(count * height, width * channels)
+        span_c = torch.arange(channels, device=self.device)
         for start in range(0, count - batch_size + 1, batch_size):
             index = order[start : start + batch_size]
             if not crop_padding and not horizontal_flip:
@@ -96,12 +100,15 @@ class ResidentImages:
             col = cols[offsets[1, index, None] + span_w]  # (B, W)
             if horizontal_flip:
                 col = torch.where(flipped[index, None], col.flip(1), col)
-            images = self.images[index[:, None, None], row[:, :, None], col[:, None, :]]  # (B, H, W, C)
-            yield self._normalised(images), self.labels[index]
+            # First whole rows, then bytes within them: on a CPU a fifth of the time of one gather with three indices.
+            chosen = image_rows.index_select(0, (index[:, None] * height + row).flatten())  # (B H, W C)
+            byte = (col[:, None, :, None] * channels + span_c).view(batch_size, 1, -1)  # (B, 1, W C)
+            images = chosen.view(batch_size, height, -1).gather(2, byte.expand(-1, height, -1))  # (B, H, W C)
+            yield self._normalised(images.view(-1, height, width, channels)), self.labels[index]
 
     def _normalised(self, images: Tensor) -> Tensor:
-        floats = images.to(torch.float32).sub_(self._shift).mul_(self._scale)
-        return floats.permute(0, 3, 1, 2)  # (B, C, H, W), channels_last in memory
+        floats = images.flatten(2).to(torch.float32).sub_(self._shift).mul_(self._scale)  # (B, H, W C)
+        return floats.view(images.shape).permute(0, 3, 1, 2)  # (B, C, H, W), channels_last in memory
 
 
 def _reflect(position: Tensor, size: int) -> Tensor:

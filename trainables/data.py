@@ -22,6 +22,7 @@ __all__ = [
     "DatasetSpec",
     "Split",
     "TrainingData",
+    "check_dataset_name",
     "default_data_dir",
     "load_test_data",
     "load_training_data",
@@ -71,6 +72,12 @@ class TrainingData:
 def default_data_dir() -> Path:
     """The environment variable ADALOSS_DATA, or `data` in the working directory."""
     return Path(os.environ.get("ADALOSS_DATA") or "data")
+
+
+def check_dataset_name(name: str) -> None:
+    """Raise DataError if `name` is neither in DATASETS nor a folder; reads no data."""
+    if name not in DATASETS and not Path(name).expanduser().is_dir():
+        raise DataError(_unknown(name))
 
 
 def resolve_dataset(name: str, *, cache_dir: Path | None = None) -> DatasetSpec:
@@ -310,7 +317,8 @@ def _split_indices(
 
 def _check_size(name: str, size: int, most: int) -> None:
     if not 1 <= size <= most:
-        raise DataError(f"a {name} size of {size:,} images is not possible here: choose 1 to {most:,}")
+        option = "--train-size: " if name == "train" else ""
+        raise DataError(f"{option}a {name} size of {size:,} images is not possible here: choose 1 to {most:,}")
 
 
 def _split_hash(train: np.ndarray, validation: np.ndarray) -> str:

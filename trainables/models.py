@@ -104,7 +104,7 @@ class _Residual(nn.Module):
 
 
 class ResNet9(_ImageModel):
-    """Nine-layer residual network for stronger results, after David Page's DAWNBench entry ("How to train your ResNet").
+    """Nine-layer residual network for stronger results, after David Page's "How to train your ResNet".
 
     Args:
         embedding_dim: size D of the embedding.

@@ -96,7 +96,7 @@ class Trainer:
         height, width, channels = train.images.shape[1:]
         torch.manual_seed(stream_seed(config.seed, 0))
         model = build_model(config.model, (height, width, channels), config.embedding_dim)
-        self.model = model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.loss = self._build_loss(num_classes).to(self.device)
         self.optimizer = self._build_optimizer()
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
@@ -189,7 +189,7 @@ class Trainer:
         with torch.no_grad():  # before the step: afterwards the head has learnt this very batch
             totals.add(loss, self.loss.logits(embeddings), labels)  # type: ignore[operator]
         self.optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.scale(loss).backward()
         self._scaler.step(self.optimizer)
         self._scaler.update()
 

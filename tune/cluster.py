@@ -98,7 +98,6 @@ def connect(address: str | None, data_bytes: int) -> Iterator[None]:
             include_dashboard=False,
             object_store_memory=2 * data_bytes + 256 * _MEBIBYTE,
             _temp_dir=temporary,
-            _node_ip_address="127.0.0.1",
             **quiet,
         )
         yield

@@ -118,7 +118,7 @@ def main(
 
 def _was_given(context: typer.Context, parameter: str) -> bool:
     source = context.get_parameter_source(parameter)
-    return source is not None and source.name == "COMMANDLINE"
+    return source is not None and source.name in {"COMMANDLINE", "ENVIRONMENT"}
 
 
 def _settings_of(given: dict[str, Any]) -> dict[str, Any]:
@@ -176,8 +176,7 @@ def _report(outcome: "Outcome", settings: "SearchSettings", console: Console) ->
         console.print(f"interrupted; go on with: {shlex.join(go_on)}", markup=False, soft_wrap=True)
         return 130 if outcome.interrupted == "SIGINT" else 143
     for loss, error in outcome.failures.items():
-        last_line = error.strip().splitlines()[-1]
-        print(f"error: every trial of {loss} failed; the first: {last_line}", file=sys.stderr)
+        print(f"error: every trial of {loss} failed; the first: {error}", file=sys.stderr)
     return EXIT_ALL_FAILED if outcome.failures else 0
 
 

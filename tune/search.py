@@ -44,7 +44,7 @@ class Outcome:
     Args:
         folder: the run.
         interrupted: the signal's name, or None.
-        failures: error of the first failed trial, by loss, for losses of which every trial failed.
+        failures: last line of the first failed trial's error, by loss, for losses of which every trial failed.
     """
 
     folder: Path
@@ -73,14 +73,15 @@ def run_search(settings: SearchSettings, *, resume: bool, console: Console) -> O
     if data.spec.image_shape not in MODELS[settings.model].image_shapes:
         shape = "x".join(map(str, data.spec.image_shape))
         raise UserError(f"--model {settings.model} does not take the {shape} images of {settings.dataset}")
+    store = CheckpointStore(settings.checkpoint_root)
+    if settings.storage is not None:
+        store.check_writable()
     interruption = Interruption()
     with connect(settings.address, data.train.images.nbytes + data.validation.images.nbytes):
         slots = plan_slots(settings.model, settings.cpus_per_trial, settings.gpus_per_trial, settings.max_concurrent)
         if settings.precision == "fp16" and not slots.gpus_per_trial:
             raise UserError("--precision fp16 needs GPUs; use bf16, float32 or auto on CPUs")
         with _locked(settings.folder), interruption.listening():
-            store = CheckpointStore(settings.checkpoint_root)
-            store.check_writable()
             _write_run_file(settings, data, slots, resume)
             studies = _open_studies(settings, data, store)
             _announce(settings, data, slots, console)
@@ -167,6 +168,8 @@ def _write_run_file(settings: SearchSettings, data: TrainingData, slots: Slots, 
 def _open_studies(settings: SearchSettings, data: TrainingData, store: CheckpointStore) -> dict[str, LossStudy]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     database = (settings.folder / STUDY_FILE).resolve()
+    if not database.exists() and any(settings.folder.glob("*/trials.jsonl")):
+        raise UserError(f"{database} is missing, and without it the run cannot go on; put it back or start a new run")
     storage = optuna.storages.RDBStorage(f"sqlite:///{database}", engine_kwargs={"connect_args": {"timeout": 60}})
     checkpoints = store.newest()
     return {
@@ -362,5 +365,8 @@ def _total_failures(settings: SearchSettings, studies: dict[str, LossStudy]) -> 
     for loss, study in studies.items():
         if study.tally.failed and study.tally.failed == study.tally.done:
             events = read_records(settings.folder / loss / "trials.jsonl")
-            failures[loss] = next(event["error"] for event in events if event["event"] == "failed")
+            errors = [event.get("error", "") for event in events if event["event"] == "failed"]
+            failures[loss] = next(
+                (error.strip().splitlines()[-1] for error in errors if error.strip()), "no error given"
+            )
     return failures

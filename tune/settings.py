@@ -11,6 +11,7 @@ from typing import Any
 
 from search_spaces import SEARCH_SPACES
 from trainables.config import PRECISIONS
+from trainables.data import check_dataset_name
 from trainables.errors import UserError
 from trainables.models import MODELS
 from tune.records import read_json
@@ -140,6 +141,7 @@ class SearchSettings:
 
     def validate(self) -> None:
         """Raise UserError with one line on the first thing that cannot be."""
+        check_dataset_name(self.dataset)
         for loss in self.losses:
             if loss not in SEARCH_SPACES:
                 known = ", ".join(sorted(SEARCH_SPACES))
@@ -177,8 +179,8 @@ class SearchSettings:
             raise UserError(f"--gpus-per-trial must be a fraction of one GPU or a whole number, got {gpus:g}")
         if self.grace_epochs > self.max_epochs:
             raise UserError(f"--grace-epochs {self.grace_epochs} is more than --max-epochs {self.max_epochs}; lower it")
-        if not 1 < self.reduction_factor < math.inf:
-            raise UserError(f"--reduction-factor must be more than 1, got {self.reduction_factor:g}")
+        if not 1.1 <= self.reduction_factor < math.inf:
+            raise UserError(f"--reduction-factor must be at least 1.1, got {self.reduction_factor:g}")
         if self.seed < 0:
             raise UserError(f"--seed must be 0 or more, got {self.seed}")
 

@@ -1,6 +1,7 @@
 """The Ray trainable without a cluster: actors are reused, trials fail alone, checkpoints go on exactly."""
 
 import dataclasses
+import gc
 import hashlib
 import json
 import math
@@ -42,6 +43,15 @@ def _restored_settings() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.backends.cudnn.deterministic = deterministic
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_collections() -> Iterator[None]:
+    """Each trial begins with a collection, which would look through all that the test run has imported."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def test_the_shares_of_a_gpu_are_what_these_tests_take_them_for():
         ([(8, 0)], LARGE, None, None, None, Slots(1, 0, 8, 1)),
         ([(8, 0)], SMALL, 3, None, None, Slots(3, 0, 2, 1)),
         ([(2, 0)], SMALL, 0.5, None, None, Slots(0.5, 0, 4, 1)),
-        ([(1, 0)], SMALL, 0.1, None, None, Slots(0.1, 0, 10, 1)),
+        ([(7, 0)], SMALL, 0.28, None, None, Slots(0.28, 0, 25, 1)),  # whatever 7 / 0.28 is in floating point
         ([(4, 0), (2, 0)], SMALL, None, None, None, Slots(1, 0, 6, 2)),
         ([(3, 0), (3, 0)], SMALL, 2, None, None, Slots(2, 0, 2, 2)),  # no trial spans two machines
         # A GPU is shared by as many small trials as it holds, and so are its machine's cores.
