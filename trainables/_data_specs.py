@@ -25,7 +25,6 @@ class DatasetSpec:
         train_size: Images in the official training set.
         test_size: Images in the official test set; 0 where only reading the test files could tell.
         horizontal_flip: Whether a mirrored image keeps its label, so that augmentation may flip.
-        default_model: Name of the model to train; empty where none takes this shape.
     """
 
     name: str
@@ -37,15 +36,6 @@ class DatasetSpec:
     train_size: int
     test_size: int
     horizontal_flip: bool
-    default_model: str
-
-
-_MODEL_BY_SHAPE = {(28, 28, 1): "ArcFaceCNN", (32, 32, 3): "ArcFaceCNN_CIFAR10"}
-
-
-def default_model(shape: Shape) -> str:
-    """The model for images of `shape` (H, W, C), or an empty string where none takes them."""
-    return _MODEL_BY_SHAPE.get(shape, "")
 
 
 def _grey_28(
@@ -67,7 +57,6 @@ def _grey_28(
         train_size=sizes[0],
         test_size=sizes[1],
         horizontal_flip=horizontal_flip,
-        default_model=default_model((28, 28, 1)),
     )
 
 
@@ -84,7 +73,6 @@ def _rgb_32(
         train_size=50_000,
         test_size=10_000,
         horizontal_flip=True,
-        default_model=default_model((32, 32, 3)),
     )
 
 

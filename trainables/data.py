@@ -14,7 +14,7 @@ import numpy as np
 from trainables._data_cache import Cached, cache_folders, decode_once, fingerprint, source_signature
 from trainables._data_readers import read_digits, reading
 from trainables._data_sources import Source, download, find_folder_source, find_source
-from trainables._data_specs import DATASETS, DataError, DatasetSpec, Shape, default_model
+from trainables._data_specs import DATASETS, DataError, DatasetSpec, Shape
 
 __all__ = [
     "DATASETS",
@@ -260,7 +260,6 @@ def _folder_spec(dataset: str, source: Source, whole: Cached, official: np.ndarr
         train_size=len(official),
         test_size=test_size,
         horizontal_flip=False,  # nobody knows what a mirrored image means here
-        default_model=default_model((height, width, channels)),
     )
 
 

@@ -47,7 +47,6 @@ def test_registry_entries_are_consistent(spec):
     assert resolve_dataset(spec.name) is spec
     assert len(spec.class_names) == len(set(spec.class_names)) == spec.num_classes
     assert len(spec.mean) == len(spec.std) == spec.image_shape[2]
-    assert spec.default_model == {GREY: "ArcFaceCNN", (32, 32, 3): "ArcFaceCNN_CIFAR10"}[spec.image_shape]
     with pytest.raises(dataclasses.FrozenInstanceError):
         spec.name = "other"
 

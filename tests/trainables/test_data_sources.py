@@ -148,7 +148,7 @@ def test_folder_of_classes_without_a_test_part(write, tmp_path):
     (folder / "cat" / "notes.txt").write_text("no image")
     data, other = (load_training_data(str(folder), None, seed=seed) for seed in (0, 1))
     spec = data.spec
-    assert (spec.name, spec.image_shape, spec.default_model) == ("pets", (9, 7, 3), "")
+    assert (spec.name, spec.image_shape) == ("pets", (9, 7, 3))
     assert (spec.class_names, spec.num_classes) == (("cat", "dog", "train"), 3)
     assert (spec.train_size, spec.test_size) == (50, 10)
     assert resolve_dataset(str(folder)) == spec
@@ -166,7 +166,7 @@ def test_folder_of_classes_with_a_test_part(write, tmp_path):
     for part in parts:
         write.class_folders(tmp_path / part, *parts[part], ["0", "1", "2", "3"])
     spec = resolve_dataset(str(tmp_path))
-    assert (spec.train_size, spec.default_model) == (40, "ArcFaceCNN")
+    assert spec.train_size == 40
     assert sorted(load_test_data(str(tmp_path), None).labels) == sorted(parts["test"][1])
     (tmp_path / "test" / "3").rename(tmp_path / "test" / "9")
     with pytest.raises(DataError, match="no class of this name"):
