@@ -230,8 +230,10 @@ def test_the_weights_are_written_at_full_length_only(actor: Actor, tmp_path: Pat
     )
 
 
-@each_loss
-@pytest.mark.parametrize("way", ["load_checkpoint", "path", "uri"])
+@pytest.mark.parametrize(
+    ("loss", "way"),
+    [(loss, "load_checkpoint") for loss in LOSSES] + [("adaloss", "path"), ("adaloss_per_class", "uri")],
+)
 def test_going_on_equals_never_having_stopped(loss: str, way: str, actor: Actor, tmp_path: Path) -> None:
     straight = actor(trial(loss))
     expected = steps(straight)

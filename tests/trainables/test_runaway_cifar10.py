@@ -1,0 +1,66 @@
+"""Property 7 on real images: AdaLoss under the settings with which the ungated rule ended at chance on CIFAR-10."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainables.augmentation import ResidentImages
+from trainables.config import TrialConfig
+from trainables.data import load_training_data
+from trainables.training import Trainer
+
+REAL_DATA = Path(os.environ.get("ADALOSS_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+IMAGES = int(os.environ.get("RUNAWAY_IMAGES", 10_000))
+EPOCHS = int(os.environ.get("RUNAWAY_EPOCHS", 6))
+START = {"scale": 16.0, "margin_rad": 0.2}
+RUNAWAYS = {
+    "error, rates 0.2 and 0.5, target 0.4": (0.2, 0.5, "error", 0.4),
+    "error, rates 0.5, target 0.2": (0.5, 0.5, "error", 0.2),
+    "gap, rates 0.3": (0.3, 0.3, "gap", 0.35),
+}
+
+
+@pytest.fixture(scope="module")
+def images():
+    if not (REAL_DATA / "cifar10").is_dir():
+        pytest.skip(f"the real cifar10 is not in {REAL_DATA}; set ADALOSS_DATA to its data folder")
+    data = load_training_data("cifar10", REAL_DATA, train_size=IMAGES)
+    cpu = torch.device("cpu")
+    return [
+        ResidentImages(split.images, split.labels, data.spec.mean, data.spec.std, cpu)
+        for split in (data.train, data.validation)
+    ]
+
+
+def final(images, loss, loss_args):
+    config = TrialConfig(
+        loss=loss, loss_args=loss_args, model="ArcFaceCNN_CIFAR10", max_epochs=EPOCHS, horizontal_flip=True
+    )
+    trainer = Trainer(config, *images, num_classes=10)
+    records = [trainer.train_epoch() for _ in range(EPOCHS)]
+    return records[-1]
+
+
+@pytest.fixture(scope="module")
+def arcface_accuracy(images):
+    return final(images, "arcface", START)["val_accuracy"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNAWAYS)
+def test_runaway_settings_stay_within_5_points_of_arcface(images, arcface_accuracy, name):
+    rate_up, rate_down, difficulty, target = RUNAWAYS[name]
+    rule = {
+        "rate_up_rad_per_epoch": rate_up,
+        "rate_down_rad_per_epoch": rate_down,
+        "difficulty": difficulty,
+        "target_difficulty": target,
+    }
+    record = final(images, "adaloss", START | rule)
+    print(
+        f"{name}: {record['val_accuracy']:.4f}, margin {record['margin_rad']:.2f} applied, "
+        f"{record['margin_raw_rad']:.2f} raw; ArcFace {arcface_accuracy:.4f}"
+    )
+    assert record["val_accuracy"] >= arcface_accuracy - 0.05
