@@ -205,7 +205,8 @@ def test_a_diverging_trial_reports_nan_and_no_error(actor: Actor) -> None:
 
 
 def test_a_checkpoint_says_what_it_is(actor: Actor, tmp_path: Path) -> None:
-    running = actor(trial(trial_id="t7"))
+    running = actor(trial("softmax", trial_id="t0"))
+    running.reset_config(trial(trial_id="t7"))
     steps(running, 2)
     folder = saved(running, tmp_path / "two")
     assert sorted(p.name for p in folder.iterdir()) == [CHECKPOINT_INDEX, STATE_FILE]
@@ -278,6 +279,23 @@ def test_a_broken_checkpoint_is_an_error_and_not_a_crash(harm: str, way: str, ac
     assert math.isnan(result["val_accuracy"])
     resumed.reset_config(trial())
     assert "error" not in resumed.step()
+
+
+class Hostile:
+    """Pickled, it would create a file wherever it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_cannot_run_code(actor: Actor, tmp_path: Path) -> None:
+    torch.save({"config": Hostile(tmp_path / "hacked")}, tmp_path / STATE_FILE)
+    running = actor(trial(checkpoint=str(tmp_path)))
+    assert "UnpicklingError" in running.step()["error"]
+    assert not (tmp_path / "hacked").exists()
 
 
 @pytest.mark.parametrize(("interval_s", "wanted"), [(0.0, [True, True, True]), (1e9, [False, False, True])])

@@ -14,7 +14,7 @@ from trainables.augmentation import ResidentImages
 from trainables.config import TrialConfig
 from trainables.data import TrainingData, load_training_data
 from trainables.losses import LOSSES
-from trainables.training import Trainer, one_cycle, resolve_precision
+from trainables.training import Trainer, one_cycle
 
 CPU = torch.device("cpu")
 ANGULAR: dict[str, Any] = {"scale": 8.0}
@@ -55,7 +55,7 @@ def trainer_of(
     digits: TrainingData, loss: str = "arcface", *, count: int = 150, device: torch.device = CPU, **changes: Any
 ) -> Trainer:
     settings = {"max_epochs": 4, "batch_size": 32, "embedding_dim": 16, "precision": "float32", **changes}
-    config = TrialConfig(loss=loss, model="ArcFaceCNN", **{"loss_args": LOSS_ARGS[loss], **settings})
+    config = TrialConfig(loss=loss, **{"model": "ArcFaceCNN", "loss_args": LOSS_ARGS[loss], **settings})
     train, validation = resident(digits, "train", count, device), resident(digits, "validation", 100, device)
     return Trainer(config, train, validation, num_classes=10)
 
@@ -88,20 +88,6 @@ def assert_same(first: Any, second: Any, where: str = "state") -> None:
 # --- Schedule and precision ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("warmup_fraction", [0.0, 0.25, 0.9])
-def test_one_cycle_rises_to_one_and_falls_to_zero(warmup_fraction: float) -> None:
-    progress = np.linspace(0, 1, 1001)
-    rates = np.array([one_cycle(float(p), warmup_fraction) for p in progress])
-    assert rates[0] == (0.0 if warmup_fraction else 1.0)
-    assert rates[-1] == 0.0
-    assert one_cycle(warmup_fraction, warmup_fraction) == 1.0
-    assert ((rates >= 0) & (rates <= 1)).all()
-    assert (np.diff(rates[progress <= warmup_fraction]) > 0).all()
-    assert (np.diff(rates[progress >= warmup_fraction]) < 0).all()
-    expected = np.interp(progress, [0, warmup_fraction, 1], [0, 1, 0]) if warmup_fraction else 1 - progress
-    np.testing.assert_allclose(rates, expected, atol=1e-12)
-
-
 def test_the_learning_rate_follows_the_schedule_by_steps(digits: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = trainer_of(digits, head_learning_rate_multiplier=3.0, learning_rate=0.2, max_epochs=2)
     rates: list[list[float]] = []
@@ -117,32 +103,6 @@ def test_the_learning_rate_follows_the_schedule_by_steps(digits: TrainingData, m
     expected = [one_cycle((i + 0.5) / 8, 0.25) for i in range(8)]
     np.testing.assert_allclose(rates, [[0.2 * e, 0.2 * e, 0.6 * e] for e in expected], rtol=1e-12)
     assert [r["learning_rate"] for r in results] == [pytest.approx(0.2 * one_cycle(p, 0.25)) for p in (0.5, 1.0)]
-
-
-@pytest.mark.parametrize(
-    ("avx512", "amx", "expected"),
-    [(False, False, "float32"), (True, False, "bf16"), (False, True, "bf16"), (True, True, "bf16")],
-)
-def test_a_cpu_uses_bf16_where_it_computes_in_it(
-    avx512: bool, amx: bool, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    assert resolve_precision("auto", CPU) == expected
-    assert resolve_precision("float32", CPU) == "float32"
-    assert resolve_precision("bf16", CPU) == "bf16"
-
-
-@pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp16")])
-def test_a_gpu_uses_fp16_where_bf16_is_emulated(native: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
-    assert resolve_precision("auto", torch.device("cuda")) == expected
-    assert resolve_precision("fp16", torch.device("cuda")) == "fp16"
-
-
-def test_fp16_needs_a_gpu() -> None:
-    with pytest.raises(ValueError, match="fp16 needs a CUDA device"):
-        resolve_precision("fp16", CPU)
 
 
 @each_loss
@@ -176,20 +136,31 @@ def test_the_same_seed_gives_the_same_numbers(loss: str, digits: TrainingData) -
 
 @pytest.mark.parametrize("seed", [0, 5])
 def test_losses_share_their_bodies_and_batches_seed_by_seed(seed: int, digits: TrainingData) -> None:
-    def body_and_batches(loss: str, seed: int) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+    def body_and_batches(loss: str, seed: int, epochs: int = 1) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
         trainer = trainer_of(digits, loss, seed=seed, horizontal_flip=True)
         body = {key: value.clone() for key, value in trainer.model.state_dict().items()}
         batches: list[torch.Tensor] = []
         trainer.model.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].clone()))
-        trainer.train_epoch()
-        return body, batches
+        run(trainer, epochs)
+        return body, [batch for batch in batches if len(batch) == 32]  # without those of the evaluation
 
     reference = body_and_batches("softmax", seed)
     for loss in LOSSES:
         assert_same(body_and_batches(loss, seed), reference)
+    two_epochs = body_and_batches("softmax", seed, epochs=2)[1]
+    assert not torch.equal(two_epochs[0], two_epochs[4])
     other_body, other_batches = body_and_batches("softmax", seed + 1)
     assert not torch.equal(other_body["embedding.1.weight"], reference[0]["embedding.1.weight"])
     assert not torch.equal(other_batches[0], reference[1][0])
+
+
+@each_loss
+def test_the_loss_is_built_for_this_trial(loss: str, digits: TrainingData) -> None:
+    trainer = trainer_of(digits, loss, label_smoothing=0.1)
+    head: Any = trainer.loss
+    assert (head.embedding_dim, head.num_classes, head.label_smoothing) == (16, 10, 0.1)
+    assert getattr(head, "steps_per_epoch", 4) == trainer.steps_per_epoch == 4
+    assert torch.equal(head.weight, trainer_of(digits, loss, model="resnet9").loss.weight)  # whatever the body drew
 
 
 # --- Optimizer -------------------------------------------------------------------------------------------------------
@@ -316,6 +287,8 @@ def test_evaluation_changes_nothing(digits: TrainingData) -> None:
     trainer.train_epoch()
     before = copy.deepcopy(trainer.state_dict())
     trainer._evaluate(trainer._validation)
+    assert not trainer.model.training
+    assert not trainer.loss.training
     assert_same(before, trainer.state_dict())
 
 
