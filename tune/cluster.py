@@ -71,21 +71,49 @@ def connect(address: str | None, data_bytes: int) -> Iterator[None]:
     Raises:
         UserError: there is no such cluster.
     """
+    address = address or (_surrounding_cluster() or "local")
+    with _local_ray(data_bytes) if address == "local" else _joined_cluster(address):
+        yield
+
+
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
+
+
+@contextlib.contextmanager
+def _joined_cluster(address: str) -> Iterator[None]:
     import ray
 
-    address = address or (_surrounding_cluster() or "local")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
-    if address != "local":
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"--address {address}: no Ray cluster answers there ({reason})") from None
-        try:
-            yield
-        finally:
-            ray.shutdown()
-        return
+    if address == "auto":
+        address = _surrounding_cluster() or ""
+        if not address:
+            raise UserError("--address auto: this machine is no node of a running Ray cluster; start one, or use local")
+    if not _answers(address):  # Ray itself would try for minutes
+        raise UserError(f"--address {address}: no Ray cluster answers there; give host:port of its head, or use local")
+    try:
+        ray.init(address=address, **_QUIET)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"--address {address}: no Ray cluster answers there ({reason})") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _answers(address: str, timeout_s: float = 5.0) -> bool:
+    """Return whether something listens at host:port, with or without a scheme before it."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=timeout_s):
+            return True
+    except (OSError, ValueError, OverflowError):
+        return False
+
+
+@contextlib.contextmanager
+def _local_ray(data_bytes: int) -> Iterator[None]:
+    import ray
+
     # Workers inherit this; an installed project needs it not, a mere checkout does.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_PROJECT), os.environ.get("PYTHONPATH"))))
     # A folder of its own: other programs on this machine do not take this for a cluster to join, and nothing of it
@@ -98,7 +126,7 @@ def connect(address: str | None, data_bytes: int) -> Iterator[None]:
             include_dashboard=False,
             object_store_memory=2 * data_bytes + 256 * _MEBIBYTE,
             _temp_dir=temporary,
-            **quiet,
+            **_QUIET,
         )
         yield
     finally:
@@ -120,12 +148,11 @@ def _surrounding_cluster() -> str | None:
     if address:
         return address
     note = Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster"
-    with contextlib.suppress(OSError, ValueError):  # no note, or a stale one: no cluster
+    try:
         address = note.read_text().strip()
-        host, port = address.rsplit(":", 1)
-        with socket.create_connection((host, int(port)), timeout=2):
-            return address
-    return None
+    except OSError:
+        return None
+    return address if _answers(address, timeout_s=2) else None  # the note may be stale
 
 
 def plan_slots(

@@ -172,7 +172,7 @@ def test_a_selected_best_is_not_called_a_comparison(full_run):
 
 def test_a_run_on_a_part_of_the_data_is_marked(new_run):
     part, whole = new_run("part", partial=True), new_run("whole")
-    assert comparison_text([part.folder]).startswith("digits of a part (100 training images), ArcFaceCNN")
+    assert comparison_text([part.folder]).startswith("digits, a part of it (100 training images), ArcFaceCNN")
     assert "part" not in comparison_text([whole.folder])
     assert [entry["partial"] for entry in comparison([part.folder, whole.folder])] == [True, False]
 

@@ -146,9 +146,25 @@ def test_no_cluster_at_a_given_address_is_said_in_one_line(monkeypatch):
         raise ConnectionError("nobody there\nand much more")
 
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(UserError) as error, cluster.connect("head:6379", 0):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(UserError) as error, cluster.connect(address, 0):
+            pytest.fail("connected")
+    assert str(error.value) == f"--address {address}: no Ray cluster answers there (nobody there)"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "no port", "host:99999999"])
+def test_ray_is_not_asked_where_nobody_listens(monkeypatch, address):
+    """It would try for minutes."""
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("asked"))
+    with pytest.raises(UserError, match="no Ray cluster answers there"), cluster.connect(address, 0):
         pytest.fail("connected")
-    assert str(error.value) == "--address head:6379: no Ray cluster answers there (nobody there)"
+
+
+def test_auto_needs_a_cluster(note, monkeypatch):
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("asked"))
+    with pytest.raises(UserError, match="--address auto: this machine is no node"), cluster.connect("auto", 0):
+        pytest.fail("connected")
 
 
 # --- What killed searches left behind --------------------------------------------------------------------------------
