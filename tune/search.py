@@ -347,8 +347,10 @@ def _keep_best(settings: SearchSettings, studies: dict[str, LossStudy], store: C
         if best is None:
             continue
         trial_id = study.trial_id(best.number)
+        description, weights = settings.folder / f"best_{loss}.json", settings.folder / f"best_{loss}.pt"
+        is_new = not description.exists() or read_json(description)["trial_id"] != trial_id
         write_json(
-            settings.folder / f"best_{loss}.json",
+            description,
             {
                 "trial_id": trial_id,
                 "val_accuracy": best.value,
@@ -356,7 +358,9 @@ def _keep_best(settings: SearchSettings, studies: dict[str, LossStudy], store: C
                 "config": study.config_of(best),
             },
         )
-        store.copy_weights(trial_id, str(settings.folder / f"best_{loss}.pt"))
+        if not store.copy_weights(trial_id, str(weights)) and is_new:
+            # A kill just before the last checkpoint of the best trial: no weights are better than another trial's.
+            weights.unlink(missing_ok=True)
     store.remove_all_but(waiting)
 
 

@@ -107,6 +107,33 @@ def test_the_best_are_kept_with_their_weights_and_nothing_else(finished):
     assert not (folder / "checkpoints").exists()
 
 
+def test_weights_of_an_earlier_best_do_not_pass_for_the_new_ones(tmp_path):
+    """The new best was told to the study, and the process killed before its last checkpoint."""
+    from types import SimpleNamespace
+
+    from tune.checkpoints import CheckpointStore
+    from tune.search import _keep_best
+
+    def keep(number):
+        best = SimpleNamespace(number=number, value=0.9, last_step=3)
+        study = SimpleNamespace(
+            best=lambda: best,
+            waiting=list,
+            trial_id=lambda n: f"softmax-{n:04d}",
+            config_of=lambda _: {"loss": "softmax"},
+        )
+        _keep_best(SimpleNamespace(folder=tmp_path), {"softmax": study}, CheckpointStore(str(tmp_path / "checkpoints")))
+
+    keep(0)
+    weights = tmp_path / "best_softmax.pt"
+    weights.write_bytes(b"of trial 0")
+    keep(0)
+    assert weights.read_bytes() == b"of trial 0"  # kept when a finished run is opened again
+    keep(1)
+    assert not weights.exists()
+    assert read_json(tmp_path / "best_softmax.json")["trial_id"] == "softmax-0001"
+
+
 def test_the_output_ends_with_a_table_in_plain_lines(finished):
     _, done = finished
     assert done.stderr == ""
