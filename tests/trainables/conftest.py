@@ -4,7 +4,7 @@ import dataclasses
 import gzip
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from trainables.data import DATASETS
@@ -102,3 +103,12 @@ def own_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
     folder = tmp_path_factory.mktemp("user-cache")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Numbers that are compared bitwise come from one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

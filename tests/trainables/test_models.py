@@ -1,7 +1,5 @@
 """What every model in the registry keeps to."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,12 +13,7 @@ CASES = [pytest.param(n, s, id=f"{n}-{s[0]}x{s[1]}x{s[2]}") for n, spec in MODEL
 each_model = pytest.mark.parametrize(("name", "shape"), CASES)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def build(name: str, shape: Shape, seed: int = 0, embedding_dim: int = 24) -> nn.Module:

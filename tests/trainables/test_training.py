@@ -3,7 +3,6 @@
 import copy
 import io
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -33,12 +32,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 each_loss = pytest.mark.parametrize("loss", LOSSES)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Shared by the tests of the losses: one way to build each loss, one small batch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,11 +30,8 @@ LossFactory = Callable[..., ClassifierLoss]
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _always_one_thread(one_thread: None) -> None:
+    """All losses are tested on one thread."""
 
 
 @pytest.fixture
