@@ -19,7 +19,8 @@ class TrialConfig:
 
     Args:
         loss: a name in LOSSES.
-        loss_args: what the loss takes beyond ``embedding_dim``, ``num_classes`` and ``label_smoothing``.
+        loss_args: what the loss takes beyond ``embedding_dim``, ``num_classes`` and ``label_smoothing``: numbers,
+            words, and lists of them, which are kept as tuples.
         model: a name in MODELS.
         max_epochs: length of the learning-rate schedule, in epochs.
         learning_rate: peak of the one-cycle schedule for the body, for a mean loss over the batch.
@@ -54,7 +55,8 @@ class TrialConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "loss_args", dict(self.loss_args))  # the caller may go on changing its own
+        # The caller may go on changing its own.
+        object.__setattr__(self, "loss_args", {key: _frozen(value) for key, value in self.loss_args.items()})
         self._require(self.loss in LOSSES, "loss", f"one of {', '.join(LOSSES)}")
         self._require(self.model in MODELS, "model", f"one of {', '.join(MODELS)}")
         for name in ("max_epochs", "batch_size", "embedding_dim", "crop_padding", "seed"):
@@ -80,7 +82,7 @@ class TrialConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, fit for JSON and for :meth:`from_dict`."""
-        return {**asdict(self), "loss_args": dict(self.loss_args)}
+        return {**asdict(self), "loss_args": {key: _plain(value) for key, value in self.loss_args.items()}}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -89,3 +91,11 @@ class TrialConfig:
         if unknown:
             raise ValueError(f"unknown configuration key: {', '.join(unknown)}")
         return cls(**values)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

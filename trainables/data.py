@@ -23,6 +23,7 @@ __all__ = [
     "Split",
     "TrainingData",
     "check_dataset_name",
+    "check_test_data",
     "default_data_dir",
     "load_test_data",
     "load_training_data",
@@ -124,6 +125,21 @@ def load_training_data(
     return TrainingData(spec, train, validation, whole.fingerprint, _split_hash(*chosen), source)
 
 
+def check_test_data(dataset: str, data_dir: Path | None, *, download: bool = True) -> None:
+    """Raise DataError if there is no test set to be read; opens no test file.
+
+    The arguments are those of `load_test_data`.
+    """
+    if dataset != "digits":
+        source, spec = _find(dataset, data_dir, download_missing=download)
+        _check_test_files(dataset, source, spec)
+
+
+def _check_test_files(dataset: str, source: Source, spec: DatasetSpec | None) -> None:
+    if spec is not None and not source.files("test"):
+        raise DataError(f"{source.folder} holds no test files of {dataset}; put them there, or choose another data set")
+
+
 def load_test_data(
     dataset: str, data_dir: Path | None, *, cache_dir: Path | None = None, download: bool = True
 ) -> Split:
@@ -139,15 +155,13 @@ def load_test_data(
         digits = read_digits()
         return _take(digits.images, digits.labels, _holdout(digits.labels, DATASETS["digits"].test_size)[1])
     source, spec = _find(dataset, data_dir, download_missing=download)
-    files = source.files("test")
-    if files:
+    _check_test_files(dataset, source, spec)
+    if source.files("test"):
         known = spec or _official_training_set(dataset, data_dir, cache_dir, download_missing=False)[0]
         whole = _decode(source, "test", known.image_shape, known.num_classes, cache_dir)
         if spec is not None:
             _check_count(source, "test", len(whole.labels), spec.test_size)
         return _take(whole.images, whole.labels, np.arange(len(whole.labels)))
-    if spec is not None:
-        raise DataError(f"{source.folder} holds no test files of {dataset}; put them there, or choose another data set")
     whole = _decode(source, "train", None, None, cache_dir)
     return _take(whole.images, whole.labels, _holdout(whole.labels)[1])
 

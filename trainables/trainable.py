@@ -4,6 +4,7 @@ import gc
 import hashlib
 import io
 import json
+import math
 import time
 import traceback
 from dataclasses import dataclass
@@ -37,18 +38,29 @@ class TrialData:
 
     Args:
         train_images: (N, H, W, C) uint8; train_labels: (N,) int64.
-        validation_images: (M, H, W, C) uint8; validation_labels: (M,) int64.
+        validation_images: (M, H, W, C) uint8; validation_labels: (M,) int64. Both None: epochs are not judged.
         mean: (C,) of images scaled to [0, 1]; std: (C,) likewise.
         num_classes: number of classes.
+        test_images: (L, H, W, C) uint8; test_labels: (L,) int64. Used after the last epoch alone; a search has none.
+
+    Raises:
+        ValueError: if there are images without labels or labels without images.
     """
 
     train_images: npt.NDArray[np.uint8]
     train_labels: npt.NDArray[np.int64]
-    validation_images: npt.NDArray[np.uint8]
-    validation_labels: npt.NDArray[np.int64]
+    validation_images: npt.NDArray[np.uint8] | None
+    validation_labels: npt.NDArray[np.int64] | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     num_classes: int
+    test_images: npt.NDArray[np.uint8] | None = None
+    test_labels: npt.NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        for part in ("validation", "test"):
+            if (getattr(self, f"{part}_images") is None) != (getattr(self, f"{part}_labels") is None):
+                raise ValueError(f"{part} images and {part} labels must be given together")
 
 
 class MarginTrainable(ray_tune.Trainable):
@@ -65,8 +77,16 @@ class MarginTrainable(ray_tune.Trainable):
         """Place the data on the device, once an actor, and prepare the first trial."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.backends.cudnn.deterministic = True
-        self._train = ResidentImages(data.train_images, data.train_labels, data.mean, data.std, device)
-        self._validation = ResidentImages(data.validation_images, data.validation_labels, data.mean, data.std, device)
+
+        def resident(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> ResidentImages:
+            return ResidentImages(images, labels, data.mean, data.std, device)
+
+        self._train = resident(data.train_images, data.train_labels)
+        self._validation = self._test = None
+        if data.validation_images is not None and data.validation_labels is not None:
+            self._validation = resident(data.validation_images, data.validation_labels)
+        if data.test_images is not None and data.test_labels is not None:
+            self._test = resident(data.test_images, data.test_labels)
         self._num_classes = data.num_classes
         self._trainer: Trainer | None = None
         self._prepare(config)
@@ -78,6 +98,7 @@ class MarginTrainable(ray_tune.Trainable):
 
     def _prepare(self, config: dict[str, Any]) -> None:
         self._error: str | None = None
+        self._record: dict[str, Any] | None = None  # of the newest epoch
         self._trial_id = config["trial_id"]
         self._last_checkpoint_time = time.monotonic()
         self._release()
@@ -94,34 +115,47 @@ class MarginTrainable(ray_tune.Trainable):
             self._error = traceback.format_exc()
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch and return what ``epochs.jsonl`` says of it, or an ``error``."""
+        """Train one epoch and return what ``epochs.jsonl`` says of it, or an ``error``.
+
+        With test images, the last epoch's result also has what :meth:`Trainer.examine` says. A trial restored from
+        the end of its last epoch trains no further: it reports that epoch again.
+        """
+        epoch = 0
+        if self._trainer is not None:
+            epoch = min(self._trainer.epoch + 1, self._trainer.config.max_epochs)
         if self._error is None:
             try:
                 return self._epoch()
             except Exception:  # noqa: BLE001  whatever broke this trial is its result
                 self._error = traceback.format_exc()
-        epoch = self._trainer.epoch + 1 if self._trainer else 0
-        return {"epoch": epoch, "val_accuracy": float("nan"), "error": self._error}
+        judged = {} if self._validation is None else {"val_accuracy": math.nan}
+        return {"epoch": epoch, **judged, "error": self._error}
 
     def _epoch(self) -> dict[str, Any]:
-        assert self._trainer is not None
-        result = self._trainer.train_epoch()
-        last = self._trainer.epoch >= self._trainer.config.max_epochs
-        if last or time.monotonic() - self._last_checkpoint_time >= CHECKPOINT_INTERVAL_S:
-            self._last_checkpoint_time = time.monotonic()
-            result[SHOULD_CHECKPOINT] = True
+        trainer = self._trainer
+        assert trainer is not None
+        result: dict[str, Any] = {}
+        if not trainer.is_complete:
+            self._record = trainer.train_epoch()
+            if trainer.is_complete or time.monotonic() - self._last_checkpoint_time >= CHECKPOINT_INTERVAL_S:
+                self._last_checkpoint_time = time.monotonic()
+                result[SHOULD_CHECKPOINT] = True
+        assert self._record is not None
+        result |= self._record
+        if self._test is not None and trainer.is_complete and not math.isnan(self._record["train_accuracy"]):
+            result |= trainer.examine(self._test)
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the trial's state, and its weights alone at its full length."""
+        """Write the trial's state with its newest record, and its weights alone at its full length."""
         assert self._trainer is not None
         folder = Path(checkpoint_dir)
-        state = self._trainer.state_dict()
+        state = {**self._trainer.state_dict(), "record": self._record}
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getvalue()
         (folder / STATE_FILE).write_bytes(content)
-        if self._trainer.epoch >= self._trainer.config.max_epochs:
+        if self._trainer.is_complete:
             torch.save({key: state[key] for key in ("config", "epoch", "model", "loss")}, folder / WEIGHTS_FILE)
         index = {
             "trial_id": self._trial_id,
@@ -143,6 +177,7 @@ class MarginTrainable(ray_tune.Trainable):
         assert self._trainer is not None
         state = torch.load(io.BytesIO(content), map_location=self._train.device, weights_only=True)
         self._trainer.load_state_dict(state)
+        self._record = state["record"]
 
     def cleanup(self) -> None:
         """Free what the last trial held."""

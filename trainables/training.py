@@ -1,9 +1,11 @@
 """The epoch loop of one trial: precision, optimizer, schedule, evaluation. It knows nothing of Ray."""
 
 import inspect
+import itertools
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,13 +14,15 @@ from torch import Tensor, nn
 
 from trainables.augmentation import ResidentImages, stream_seed
 from trainables.config import TrialConfig
-from trainables.losses import LOSSES
+from trainables.examination import examine
+from trainables.losses import LOSSES, ClassifierLoss
 from trainables.models import build_model
 
 __all__ = ["Trainer", "one_cycle", "resolve_precision"]
 
 EVALUATION_BATCH_SIZE = 1000
 FINITE_CHECK_STEPS = 32  # on a GPU each check waits for the device
+STATISTICS_BATCHES = 10  # that give the untrained model's batch norms their statistics
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -50,6 +54,7 @@ class _Totals:
     loss: Tensor
     correct: Tensor
     images: int = 0
+    margins_rad: list[Tensor] = field(default_factory=list)  # (1,) each, applied in the steps of an epoch
 
     @classmethod
     def zeros(cls, device: torch.device) -> "_Totals":
@@ -68,6 +73,15 @@ class _Totals:
     def accuracy(self) -> float:
         return self.correct.item() / max(self.images, 1)
 
+    def margin_trace(self) -> dict[str, list[float]]:
+        """Return the applied margins under the name that records know them by, or nothing where none was traced.
+
+        Each is the shortest decimal number that rounds to its float32.
+        """
+        if not self.margins_rad:
+            return {}
+        return {"margin_steps_rad": [float(str(margin)) for margin in torch.cat(self.margins_rad).cpu().numpy()]}
+
 
 class Trainer:
     """Trains one model with one loss, an epoch at a time.
@@ -78,12 +92,12 @@ class Trainer:
     Args:
         config: the trial.
         train: training images on the device.
-        validation: images on which each epoch is judged.
+        validation: images on which each epoch is judged; None trains without judging.
         num_classes: C.
     """
 
     def __init__(
-        self, config: TrialConfig, train: ResidentImages, validation: ResidentImages, num_classes: int
+        self, config: TrialConfig, train: ResidentImages, validation: ResidentImages | None, num_classes: int
     ) -> None:
         self.config = config
         self.device = train.device
@@ -93,15 +107,23 @@ class Trainer:
         self._batch_size = min(config.batch_size, len(train))
         self.steps_per_epoch = len(train) // self._batch_size
 
-        height, width, channels = train.images.shape[1:]
-        torch.manual_seed(stream_seed(config.seed, 0))
-        model = build_model(config.model, (height, width, channels), config.embedding_dim)
-        self.model = model.to(self.device).to(memory_format=torch.channels_last)
+        self.model = self._build_model()
         self.loss = self._build_loss(num_classes).to(self.device)
         self.optimizer = self._build_optimizer()
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
-    def _build_loss(self, num_classes: int) -> nn.Module:
+    @property
+    def is_complete(self) -> bool:
+        """Whether the schedule is at its end."""
+        return self.epoch >= self.config.max_epochs
+
+    def _build_model(self) -> nn.Module:
+        height, width, channels = self._train.images.shape[1:]
+        torch.manual_seed(stream_seed(self.config.seed, 0))
+        model = build_model(self.config.model, (height, width, channels), self.config.embedding_dim)
+        return model.to(self.device).to(memory_format=torch.channels_last)
+
+    def _build_loss(self, num_classes: int) -> ClassifierLoss:
         cls = LOSSES[self.config.loss]
         arguments = dict(self.config.loss_args)
         if "steps_per_epoch" in inspect.signature(cls).parameters:
@@ -134,15 +156,18 @@ class Trainer:
         """Train for one epoch and evaluate.
 
         Returns:
-            What ``epochs.jsonl`` says of the epoch. Accuracies are fractions from margin-free logits, margins
-            radians, times seconds. A loss that is not finite ends the epoch early and gives NaN accuracies.
+            What ``epochs.jsonl`` says of the epoch, and for a loss with one margin that moves ``margin_steps_rad``,
+            the margin that each step applied. Accuracies are fractions from margin-free logits, margins radians,
+            times seconds. A loss that is not finite ends the epoch early and gives NaN accuracies. Without
+            validation images there is no ``val_accuracy`` and no ``val_loss``.
         """
         started = time.perf_counter()
         totals = self._train_steps()
         train_loss, train_accuracy = totals.mean_loss, totals.accuracy
         train_seconds = time.perf_counter() - started
         finite = math.isfinite(train_loss)
-        if finite:
+        val_loss = val_accuracy = math.nan
+        if finite and self._validation is not None:
             validation = self._evaluate(self._validation)
             val_loss, val_accuracy = validation.mean_loss, validation.accuracy
             finite = math.isfinite(val_loss)
@@ -151,11 +176,11 @@ class Trainer:
         self.epoch += 1
         return {
             "epoch": self.epoch,
-            "val_accuracy": val_accuracy,
-            "val_loss": val_loss,
+            **({} if self._validation is None else {"val_accuracy": val_accuracy, "val_loss": val_loss}),
             "train_accuracy": train_accuracy,
             "train_loss": train_loss,
-            **self.loss.diagnostics(),  # type: ignore[operator]
+            **self.loss.diagnostics(),
+            **totals.margin_trace(),
             "learning_rate": self.config.learning_rate * one_cycle(self._progress(), self.config.warmup_fraction),
             "seconds": time.perf_counter() - started,
             "images_per_s": totals.images / train_seconds,
@@ -168,26 +193,31 @@ class Trainer:
         self.model.train()
         self.loss.train()
         totals = _Totals.zeros(self.device)
-        batches = self._train.augmented_batches(
-            self._batch_size,
-            crop_padding=config.crop_padding,
-            horizontal_flip=config.horizontal_flip,
-            seed=config.seed,
-            epoch=self.epoch,
-        )
-        for step, (images, labels) in enumerate(batches):
+        for step, (images, labels) in enumerate(self._training_batches(self.epoch)):
             self._set_learning_rate(self._progress(step + 0.5))
             self._train_step(images, labels, totals)
             if step % FINITE_CHECK_STEPS == 0 and not torch.isfinite(totals.loss):
                 break
         return totals
 
+    def _training_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return self._train.augmented_batches(
+            self._batch_size,
+            crop_padding=self.config.crop_padding,
+            horizontal_flip=self.config.horizontal_flip,
+            seed=self.config.seed,
+            epoch=epoch,
+        )
+
     def _train_step(self, images: Tensor, labels: Tensor, totals: _Totals) -> None:
+        margin_rad = self.loss.applied_margin_rad()
+        if margin_rad is not None:
+            totals.margins_rad.append(margin_rad)
         with self._autocast():
             embeddings = self.model(images)  # (B, D)
         loss = self.loss(embeddings, labels)
         with torch.no_grad():  # before the step: afterwards the head has learnt this very batch
-            totals.add(loss, self.loss.logits(embeddings), labels)  # type: ignore[operator]
+            totals.add(loss, self.loss.logits(embeddings), labels)
         self.optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
         self._scaler.step(self.optimizer)
@@ -195,15 +225,49 @@ class Trainer:
 
     @torch.no_grad()
     def _evaluate(self, split: ResidentImages) -> _Totals:
-        self.model.eval()
         self.loss.eval()
         totals = _Totals.zeros(self.device)
-        for images, labels in split.batches(EVALUATION_BATCH_SIZE):
-            with self._autocast():
-                embeddings = self.model(images)
-            logits = self.loss.logits(embeddings)  # type: ignore[operator]
+        for embeddings, labels in self._embedded(self.model, split):
+            logits = self.loss.logits(embeddings)
             totals.add(F.cross_entropy(logits, labels), logits, labels)
         return totals
+
+    @torch.no_grad()
+    def examine(self, test: ResidentImages) -> dict[str, Any]:
+        """Judge the model on images that had no part in training or selection, as they are.
+
+        For the comparison of angles it stands beside what it was before training: the weights that the seed gives,
+        with batch norms that know the statistics of the first training batches. Those that a batch norm is built
+        with, 0 and 1, are not what an untrained network computes with when its training begins.
+
+        Returns:
+            As of :func:`trainables.examination.examine`.
+        """
+        self.loss.eval()
+        batches = list(self._embedded(self.model, test))
+        after, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))  # (N, D), (N,)
+        untrained = self._untrained_model()
+        before = torch.cat([embeddings for embeddings, _ in self._embedded(untrained, test)])  # (N, D)
+        return examine(before, after, self.loss.logits(after), labels)
+
+    def _untrained_model(self) -> nn.Module:
+        model = self._build_model()
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.momentum = None  # the plain mean of the batches' statistics
+        model.train()
+        for images, _ in itertools.islice(self._training_batches(0), STATISTICS_BATCHES):
+            with self._autocast():
+                model(images)
+        return model
+
+    def _embedded(self, model: nn.Module, split: ResidentImages) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield embeddings (B, D) and labels (B,) of all images, by the model in evaluation."""
+        model.eval()
+        for images, labels in split.batches(EVALUATION_BATCH_SIZE):
+            with self._autocast():
+                embeddings = model(images)
+            yield embeddings, labels
 
     def _autocast(self) -> torch.autocast:
         low = torch.float16 if self.precision == "fp16" else torch.bfloat16

@@ -1,6 +1,7 @@
 """Small data sets on disk, in the layouts that the data layer reads."""
 
 import dataclasses
+import gc
 import gzip
 import io
 import struct
@@ -15,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from trainables.data import DATASETS
+from trainables.data import DATASETS, TrainingData, load_training_data
 
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -105,6 +106,12 @@ def own_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
     return folder
 
 
+@pytest.fixture(scope="session")
+def digits() -> TrainingData:
+    """The one data set that is always there."""
+    return load_training_data("digits", None)
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Numbers that are compared bitwise come from one thread."""
@@ -112,3 +119,21 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def restored_torch_settings() -> Iterator[None]:
+    """What a trial sets for its process does not outlive the test."""
+    threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
+    yield
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.deterministic = deterministic
+
+
+@pytest.fixture(scope="module")
+def quick_collections() -> Iterator[None]:
+    """Each trial begins with a collection, which would look through all that the test run has imported."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

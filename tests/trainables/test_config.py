@@ -83,6 +83,16 @@ def test_the_callers_dict_may_change_afterwards() -> None:
     assert config.loss_args["scale"] == 8.0
 
 
+def test_lists_among_the_loss_arguments_are_frozen_too() -> None:
+    margins_rad = [0.1, 0.2]
+    config = TrialConfig(**{**ARCFACE, "loss": "arcface_schedule", "loss_args": {"margins_rad": margins_rad}})
+    margins_rad.append(0.3)
+    config.to_dict()["loss_args"]["margins_rad"].append(0.4)
+    assert config.loss_args["margins_rad"] == (0.1, 0.2)
+    assert config.to_dict()["loss_args"]["margins_rad"] == [0.1, 0.2]
+    assert TrialConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
 def test_unknown_keys_are_named() -> None:
     with pytest.raises(ValueError, match=r"unknown configuration key: batchsize, lr$"):
         TrialConfig.from_dict({**ARCFACE, "lr": 0.1, "batchsize": 8})

@@ -1,11 +1,9 @@
 """The Ray trainable without a cluster: actors are reused, trials fail alone, checkpoints go on exactly."""
 
 import dataclasses
-import gc
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,91 +11,28 @@ import pytest
 import torch
 from ray.tune.result import SHOULD_CHECKPOINT
 
+from tests.trainables.small_actors import EPOCHS, Actor, actor_of, saved, steps, trial, trial_data, weights
 from trainables import trainable
 from trainables.config import TrialConfig
-from trainables.data import load_training_data
+from trainables.data import TrainingData
 from trainables.losses import LOSSES
 from trainables.trainable import CHECKPOINT_INDEX, STATE_FILE, WEIGHTS_FILE, MarginTrainable, TrialData
 from trainables.training import Trainer
 
-ANGULAR: dict[str, Any] = {"scale": 8.0}
-FIXED = {**ANGULAR, "margin_rad": 0.2}
-ADAPTIVE = {**FIXED, "rate_up_rad_per_epoch": 0.5, "rate_down_rad_per_epoch": 0.5, "target_difficulty": 0.1}
-LOSS_ARGS: dict[str, dict[str, Any]] = {
-    "softmax": {},
-    "norm_softmax": ANGULAR,
-    "arcface": FIXED,
-    "adaloss": ADAPTIVE,
-    "adaloss_per_class": ADAPTIVE,
-}
-EPOCHS = 3
-NOT_THE_TRIALS_OWN = {"seconds", "images_per_s", SHOULD_CHECKPOINT}
-
-Actor = Callable[[dict[str, Any]], MarginTrainable]
 each_loss = pytest.mark.parametrize("loss", LOSSES)
 
 
-@pytest.fixture(autouse=True)
-def _restored_settings() -> Iterator[None]:
-    threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
-    yield
-    torch.set_num_threads(threads)
-    torch.backends.cudnn.deterministic = deterministic
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_collections() -> Iterator[None]:
-    """Each trial begins with a collection, which would look through all that the test run has imported."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+pytestmark = pytest.mark.usefixtures("restored_torch_settings", "quick_collections")
 
 
 @pytest.fixture(scope="module")
-def data() -> TrialData:
-    loaded = load_training_data("digits", None)
-    train, validation, spec = loaded.train, loaded.validation, loaded.spec
-    arrays = (train.images[:150], train.labels[:150], validation.images[:60], validation.labels[:60])
-    for array in arrays:
-        array.flags.writeable = False  # as Ray's object store hands them out
-    return TrialData(*arrays, spec.mean, spec.std, spec.num_classes)
+def data(digits: TrainingData) -> TrialData:
+    return trial_data(digits)
 
 
 @pytest.fixture
 def actor(data: TrialData) -> Actor:
-    class WithData(MarginTrainable):
-        """What `ray_tune.with_parameters` makes, without an object store."""
-
-        def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
-            super().setup(config, data=data)
-
-    return WithData
-
-
-def trial(
-    loss: str = "arcface", *, trial_id: str = "t1", checkpoint: str | None = None, threads: int = 1, **changes: Any
-) -> dict[str, Any]:
-    settings = {"max_epochs": EPOCHS, "batch_size": 32, "embedding_dim": 16, "precision": "float32", **changes}
-    values = {"loss": loss, "loss_args": LOSS_ARGS.get(loss, {}), "model": "ArcFaceCNN", **settings}
-    return {"trial": values, "trial_id": trial_id, "checkpoint": checkpoint, "threads": threads}
-
-
-def steps(running: MarginTrainable, count: int = EPOCHS) -> list[dict[str, Any]]:
-    """Step without Ray's own bookkeeping, and leave out what belongs to the clock."""
-    return [{k: v for k, v in running.step().items() if k not in NOT_THE_TRIALS_OWN} for _ in range(count)]
-
-
-def saved(running: MarginTrainable, folder: Path) -> Path:
-    folder.mkdir()
-    running.save_checkpoint(str(folder))
-    return folder
-
-
-def weights(running: MarginTrainable) -> list[torch.Tensor]:
-    assert running._trainer is not None
-    state = running._trainer.state_dict()
-    return [*state["model"].values(), *state["loss"].values()]
+    return actor_of(data)
 
 
 def assert_equal(first: MarginTrainable, second: MarginTrainable) -> None:

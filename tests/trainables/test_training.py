@@ -1,4 +1,4 @@
-"""The epoch loop: reproducible, resumable, paired across losses, and honest about accuracy."""
+"""The epoch loop: reproducible, resumable, and honest about accuracy."""
 
 import copy
 import io
@@ -9,74 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.augmentation import ResidentImages
-from trainables.config import TrialConfig
-from trainables.data import TrainingData, load_training_data
+from tests.trainables.small_trials import CPU, FIXED, LOSS_ARGS, assert_same, resident, run, trainer_of
+from trainables.data import TrainingData
 from trainables.losses import LOSSES
-from trainables.training import Trainer, one_cycle
-
-CPU = torch.device("cpu")
-ANGULAR: dict[str, Any] = {"scale": 8.0}
-FIXED = {**ANGULAR, "margin_rad": 0.2}
-ADAPTIVE = {**FIXED, "rate_up_rad_per_epoch": 0.5, "rate_down_rad_per_epoch": 0.5, "target_difficulty": 0.1}
-LOSS_ARGS: dict[str, dict[str, Any]] = {
-    "softmax": {},
-    "norm_softmax": ANGULAR,
-    "arcface": FIXED,
-    "adaloss": ADAPTIVE,
-    "adaloss_per_class": ADAPTIVE,
-}
-TIMES = ("seconds", "images_per_s")
+from trainables.training import one_cycle
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 each_loss = pytest.mark.parametrize("loss", LOSSES)
-
-
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def digits() -> TrainingData:
-    return load_training_data("digits", None)
-
-
-def resident(digits: TrainingData, part: str, count: int, device: torch.device) -> ResidentImages:
-    split, spec = getattr(digits, part), digits.spec
-    return ResidentImages(split.images[:count], split.labels[:count], spec.mean, spec.std, device)
-
-
-def trainer_of(
-    digits: TrainingData, loss: str = "arcface", *, count: int = 150, device: torch.device = CPU, **changes: Any
-) -> Trainer:
-    settings = {"max_epochs": 4, "batch_size": 32, "embedding_dim": 16, "precision": "float32", **changes}
-    config = TrialConfig(loss=loss, **{"model": "ArcFaceCNN", "loss_args": LOSS_ARGS[loss], **settings})
-    train, validation = resident(digits, "train", count, device), resident(digits, "validation", 100, device)
-    return Trainer(config, train, validation, num_classes=10)
-
-
-def numbers(result: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in result.items() if key not in TIMES}
-
-
-def run(trainer: Trainer, epochs: int) -> list[dict[str, Any]]:
-    return [numbers(trainer.train_epoch()) for _ in range(epochs)]
-
-
-def assert_same(first: Any, second: Any, where: str = "state") -> None:
-    """Compare nested states bit by bit."""
-    assert type(first) is type(second), where
-    if isinstance(first, torch.Tensor):
-        assert torch.equal(first, second), where
-    elif isinstance(first, dict):
-        assert first.keys() == second.keys(), where
-        for key in first:
-            assert_same(first[key], second[key], f"{where}[{key!r}]")
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second), where
-        for i, (one, other) in enumerate(zip(first, second, strict=True)):
-            assert_same(one, other, f"{where}[{i}]")
-    else:
-        assert first == second, where
 
 
 # --- Schedule and precision ------------------------------------------------------------------------------------------
@@ -126,26 +66,6 @@ def test_the_same_seed_gives_the_same_numbers(loss: str, digits: TrainingData) -
     assert run(again, 2) == results
     assert_same(first.state_dict(), again.state_dict())
     assert run(other, 2) != results
-
-
-@pytest.mark.parametrize("seed", [0, 5])
-def test_losses_share_their_bodies_and_batches_seed_by_seed(seed: int, digits: TrainingData) -> None:
-    def body_and_batches(loss: str, seed: int, epochs: int = 1) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
-        trainer = trainer_of(digits, loss, seed=seed, horizontal_flip=True)
-        body = {key: value.clone() for key, value in trainer.model.state_dict().items()}
-        batches: list[torch.Tensor] = []
-        trainer.model.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].clone()))
-        run(trainer, epochs)
-        return body, [batch for batch in batches if len(batch) == 32]  # without those of the evaluation
-
-    reference = body_and_batches("softmax", seed)
-    for loss in LOSSES:
-        assert_same(body_and_batches(loss, seed), reference)
-    two_epochs = body_and_batches("softmax", seed, epochs=2)[1]
-    assert not torch.equal(two_epochs[0], two_epochs[4])
-    other_body, other_batches = body_and_batches("softmax", seed + 1)
-    assert not torch.equal(other_body["embedding.1.weight"], reference[0]["embedding.1.weight"])
-    assert not torch.equal(other_batches[0], reference[1][0])
 
 
 @each_loss

@@ -1,7 +1,8 @@
-"""The losses under study, by name, as in `LOSSES["softmax"](embedding_dim=128, num_classes=10)`."""
+"""The losses under study and the controls, by name: `LOSSES["softmax"](embedding_dim=128, num_classes=10)`."""
 
 from trainables.losses.adaloss import AdaLoss, AdaLossPerClass
 from trainables.losses.arcface import ArcFaceLoss
+from trainables.losses.arcface_schedule import ArcFaceScheduleLoss
 from trainables.losses.base import ClassifierLoss
 from trainables.losses.margin_softmax import MarginSoftmaxLoss
 from trainables.losses.norm_softmax import NormSoftmaxLoss
@@ -11,6 +12,7 @@ LOSSES: dict[str, type[ClassifierLoss]] = {
     "softmax": SoftmaxLoss,
     "norm_softmax": NormSoftmaxLoss,
     "arcface": ArcFaceLoss,
+    "arcface_schedule": ArcFaceScheduleLoss,
     "adaloss": AdaLoss,
     "adaloss_per_class": AdaLossPerClass,
 }
@@ -20,6 +22,7 @@ __all__ = [
     "AdaLoss",
     "AdaLossPerClass",
     "ArcFaceLoss",
+    "ArcFaceScheduleLoss",
     "ClassifierLoss",
     "MarginSoftmaxLoss",
     "NormSoftmaxLoss",

@@ -113,16 +113,20 @@ class AdaLoss(MarginSoftmaxLoss):
     @property
     def margin_rad(self) -> float | Tensor:
         """The margin applied now, k m, in radians: a float, or (C,) if per class. 0 before the first step."""
-        return self._float_or_per_class(self._applied_margin_rad())
+        return self._float_or_per_class(self._applied_margins_rad())
 
     @property
     def margin_raw_rad(self) -> float | Tensor:
         """The margin before the competence gate, m, in radians: a float, or (C,) if per class."""
         return self._float_or_per_class(self.running_margin_rad)
 
+    def applied_margin_rad(self) -> Tensor | None:
+        """Return the margin applied now, k m, in radians, (1,) on the device; None if per class."""
+        return None if self.per_class else self._applied_margins_rad().clone()
+
     def diagnostics(self) -> dict[str, float | list[float]]:
         """Return the means over classes of k m, m, q and k, and each class's k m if per class."""
-        applied_rad = self._applied_margin_rad()
+        applied_rad = self._applied_margins_rad()
         values: dict[str, float | list[float]] = {
             "margin_rad": applied_rad.mean().item(),
             "margin_raw_rad": self.running_margin_rad.mean().item(),
@@ -162,13 +166,13 @@ class AdaLoss(MarginSoftmaxLoss):
     def _float_or_per_class(self, values: Tensor) -> float | Tensor:
         return values.detach().clone() if self.per_class else values.item()
 
-    def _applied_margin_rad(self) -> Tensor:
+    def _applied_margins_rad(self) -> Tensor:
         if not self.competence_gate:
             return self.running_margin_rad
         return self.running_competence * self.running_margin_rad  # (K,)
 
     def _margin_of_samples_rad(self, labels: Tensor) -> Tensor:
-        applied_rad = self._applied_margin_rad()
+        applied_rad = self._applied_margins_rad()
         return applied_rad[labels] if self.per_class else applied_rad
 
     def _after_loss(self, cosine: Tensor, labels: Tensor, loss: Tensor) -> None:

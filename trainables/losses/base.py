@@ -94,6 +94,14 @@ class ClassifierLoss(nn.Module, ABC):
         """The angular margin applied now, in radians: a float, or (C,) where it is per class."""
         return 0.0
 
+    def applied_margin_rad(self) -> Tensor | None:
+        """Return the margin that the next training step applies, in radians, without waiting for the device.
+
+        Returns:
+            (1,), a copy; None for a loss without one margin that moves.
+        """
+        return None
+
     def diagnostics(self) -> dict[str, float | list[float]]:
         """Return what is worth a line in the log after an epoch, as plain Python numbers.
 

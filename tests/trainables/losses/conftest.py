@@ -22,6 +22,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "softmax": {},
     "norm_softmax": ANGULAR,
     "arcface": FIXED_MARGIN,
+    "arcface_schedule": {**ANGULAR, "margins_rad": (0.0, 0.3, 0.1)},
     "adaloss": ADAPTIVE,
     "adaloss_per_class": ADAPTIVE,
 }

@@ -184,11 +184,28 @@ def test_margin_is_a_float_or_one_per_class(name, make_loss):
     assert type(margin_rad) is float or margin_rad.shape == (5,)
 
 
-def test_forward_asks_nothing_of_the_host(name, make_loss):
+def test_the_margin_that_is_traced_is_one_that_moves(name, make_loss, batch):
+    loss = make_loss(name)
+    traced = []
+    for _ in range(3):
+        applied_rad = loss.applied_margin_rad()
+        assert (applied_rad is not None) == (name in {"adaloss", "arcface_schedule"})
+        if applied_rad is not None:
+            assert applied_rad.shape == (1,)
+            assert applied_rad.dtype == torch.float32
+            assert applied_rad.item() == loss.margin_rad
+            traced.append((applied_rad, loss.margin_rad))
+        loss(*batch())
+    assert all(applied_rad.item() == margin_rad for applied_rad, margin_rad in traced)  # copies: they stay
+    assert len({margin_rad for _, margin_rad in traced}) == len(traced)
+
+
+def test_a_step_asks_nothing_of_the_host(name, make_loss):
     # Fake tensors have no values: .item(), bool(tensor) and the like raise, as they would stall a GPU.
     with FakeTensorMode():
         loss = make_loss(name)
         embeddings = torch.randn(16, 6, requires_grad=True)
+        loss.applied_margin_rad()
         loss(embeddings, torch.zeros(16, dtype=torch.int64)).backward()
 
 

@@ -8,10 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainables.losses import MarginSoftmaxLoss
+from trainables.losses import LOSSES, MarginSoftmaxLoss
 from trainables.losses.margin_softmax import directions, psi, sine_between
 
 MARGINS_RAD = st.floats(0.0, 3.1)
+ANGULAR = sorted(name for name, loss in LOSSES.items() if issubclass(loss, MarginSoftmaxLoss))
 
 
 def expected_psi(theta, margin_rad):
@@ -103,7 +104,7 @@ def test_value_and_gradient_at_the_very_ends(sign, margin_rad, dtype, exact):
     assert weight.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["norm_softmax", "arcface", "adaloss", "adaloss_per_class"])
+@pytest.mark.parametrize("name", ANGULAR)
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_objective_at_the_very_ends(make_loss, name, sign):
     loss = make_loss(name)
@@ -146,7 +147,7 @@ def test_margin_softmax_is_abstract():
         MarginSoftmaxLoss(4, 3, scale=8.0)
 
 
-@pytest.mark.parametrize("name", ["norm_softmax", "arcface", "adaloss", "adaloss_per_class"])
+@pytest.mark.parametrize("name", ANGULAR)
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
 def test_scale_out_of_range(make_loss, name, scale):
     with pytest.raises(ValueError, match=r"^scale must be finite and > 0, got"):

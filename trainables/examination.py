@@ -1,0 +1,107 @@
+"""What a trained model is asked once, on images that took no part in its making: accuracy, confusion, angles."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainables.losses.margin_softmax import directions
+
+__all__ = ["ANGLE_BINS", "angle_between", "angles_to_centres", "confusion_matrix", "examine"]
+
+ANGLE_BINS = 90  # of 2 degrees
+
+
+def examine(before: Tensor, after: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Any]:
+    """Say how well images are classified, and how their embeddings lie before and after training.
+
+    Args:
+        before: (N, D), embeddings by the untrained network.
+        after: (N, D), embeddings by the trained one.
+        logits: (N, C), margin-free, of the trained one.
+        labels: (N,), int64 in [0, C).
+
+    Returns:
+        ``test_accuracy`` and ``test_loss`` (mean cross-entropy of the logits); ``confusion``, C x C counts, rows true
+        and columns predicted; ``angle_histograms``, by ``before`` and ``after``, then by ``own`` and
+        ``nearest_other``, counts in ANGLE_BINS equal bins over [0, pi] rad. If the loss is not finite, accuracy and
+        loss are NaN, and there is nothing else.
+    """
+    loss = F.cross_entropy(logits, labels)
+    if not torch.isfinite(loss):
+        return {"test_accuracy": float("nan"), "test_loss": float("nan")}
+    predictions = logits.argmax(1)
+    return {
+        "test_accuracy": (predictions == labels).double().mean().item(),
+        "test_loss": loss.item(),
+        "confusion": confusion_matrix(predictions, labels, logits.shape[1]),
+        "angle_histograms": {"before": _angle_histograms(before, labels), "after": _angle_histograms(after, labels)},
+    }
+
+
+def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> list[list[int]]:
+    """Count predictions by true class, (C, C): rows true, columns predicted.
+
+    Args:
+        predictions: (N,), int64 in [0, C).
+        labels: (N,), likewise.
+        num_classes: C.
+    """
+    counts = torch.bincount(labels * num_classes + predictions, minlength=num_classes**2)
+    matrix: list[list[int]] = counts.view(num_classes, num_classes).tolist()
+    return matrix
+
+
+def angle_between(first: Tensor, second: Tensor) -> Tensor:
+    """Return the angle between unit vectors, exact down to angles of 0 and pi.
+
+    theta = 2 atan2(|u - v|, |u + v|)
+
+    Args:
+        first: (N, D), unit vectors u; one without a direction, a zero vector, is at a right angle to all others.
+        second: (N, D) or (D,), unit vectors v.
+
+    Returns:
+        (N,), radians in [0, pi].
+    """
+    difference: Tensor = torch.linalg.vector_norm(first - second, dim=1)  # (N,), 2 sin(theta / 2)
+    total: Tensor = torch.linalg.vector_norm(first + second, dim=1)  # (N,), 2 cos(theta / 2)
+    return 2.0 * torch.atan2(difference, total)
+
+
+def angles_to_centres(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each embedding's angle to the centre of its own class and to the nearest other centre.
+
+    A class's centre is the mean direction of its embeddings here; classes without any are passed over.
+
+    Args:
+        embeddings: (N, D), finite.
+        labels: (N,), int64.
+
+    Returns:
+        (N,) and (N,), float64 radians in [0, pi]; the second is infinite where there is only one class.
+    """
+    units = directions(embeddings.double())  # (N, D)
+    own = torch.empty(len(units), dtype=torch.float64, device=units.device)
+    nearest_other = torch.full_like(own, float("inf"))
+    for label in sorted(set(labels.tolist())):
+        mine = labels == label  # (N,)
+        centre = directions(units[mine].mean(dim=0, keepdim=True))  # (1, D)
+        angle = angle_between(units, centre)  # (N,)
+        own = torch.where(mine, angle, own)
+        nearest_other = torch.where(mine, nearest_other, torch.minimum(nearest_other, angle))
+    return own, nearest_other
+
+
+def _angle_histograms(embeddings: Tensor, labels: Tensor) -> dict[str, list[int]]:
+    own, nearest_other = angles_to_centres(embeddings, labels)
+    return {"own": _histogram(own), "nearest_other": _histogram(nearest_other)}
+
+
+def _histogram(angles_rad: Tensor) -> list[int]:
+    """Count (N,) angles in equal bins over [0, pi], the last of which is closed; what is not finite is not counted."""
+    inside = angles_rad[angles_rad.isfinite()]
+    bins = (inside * (ANGLE_BINS / torch.pi)).long().clamp(max=ANGLE_BINS - 1)
+    counts: list[int] = torch.bincount(bins, minlength=ANGLE_BINS).tolist()
+    return counts
