@@ -11,7 +11,7 @@ import pyarrow.fs
 
 from trainables.errors import UserError
 from trainables.trainable import CHECKPOINT_INDEX, STATE_FILE, WEIGHTS_FILE
-from tune.study import Checkpoint
+from tune.book import Checkpoint
 
 __all__ = ["CheckpointStore"]
 

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tune.study import LossStudy
+from tune.book import Book
 
 __all__ = ["Progress"]
 
@@ -20,17 +20,27 @@ LINE_INTERVAL_S = 30.0
 
 
 class Progress(Callback):
-    """Shows where the search stands.
+    """Shows where a part of a run stands.
 
     Args:
-        studies: by loss.
+        books: by name.
         title: of the table.
         console: where it is shown.
+        part: of the run.
+        accuracy: what the books' accuracy is.
     """
 
-    def __init__(self, studies: Mapping[str, LossStudy], title: str, console: Console) -> None:
-        self._studies = studies
+    def __init__(
+        self,
+        books: Mapping[str, Book],
+        title: str,
+        console: Console,
+        part: str = "search",
+        accuracy: str = "best val. acc.",
+    ) -> None:
+        self._books = books
         self._title = title
+        self._part, self._accuracy = part, accuracy
         self._console = console
         self._started = time.monotonic()
         self._shown = 0.0
@@ -67,13 +77,13 @@ class Progress(Callback):
 
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("loss", "done", "running", "stopped", "failed", "best val. acc.", "newest epochs"):
+        for heading in ("", "done", "running", "stopped", "failed", self._accuracy, "newest epochs"):
             table.add_column(heading, no_wrap=heading != "newest epochs")
-        for loss, study in self._studies.items():
-            tally = study.tally
+        for name, book in self._books.items():
+            tally = book.tally
             newest = ", ".join(_newest(number, record) for number, record in sorted(tally.running.items()))
             table.add_row(
-                loss,
+                name,
                 f"{tally.done}/{tally.asked}",
                 str(len(tally.running)),
                 str(tally.stopped),
@@ -85,20 +95,20 @@ class Progress(Callback):
 
     def _say(self, final: bool = False) -> None:
         parts = []
-        for loss, study in self._studies.items():
-            tally = study.tally
-            best = f", best {_percent(tally.best_accuracy)}" if tally.best_number is not None else ""
-            parts.append(f"{loss} {tally.done}/{tally.asked} trials, {tally.epochs} epochs{best}")
-        word = "search ended" if final else "searching"
-        self._console.print(
-            f"{_clock(time.monotonic() - self._started)} {word}: {' | '.join(parts)}", markup=False, soft_wrap=True
-        )
+        for name, book in self._books.items():
+            tally = book.tally
+            known = not math.isnan(tally.best_accuracy)
+            accuracy = f", {self._accuracy} {_percent(tally.best_accuracy)}" if known else ""
+            parts.append(f"{name} {tally.done}/{tally.asked}, {tally.epochs} epochs{accuracy}")
+        when = f"{_clock(time.monotonic() - self._started)} {self._part}{' ended' if final else ''}"
+        self._console.print(f"{when}: {' | '.join(parts)}", markup=False, soft_wrap=True)
 
 
 def _newest(number: int, record: Mapping[str, Any]) -> str:
     if not record:
         return f"#{number} starting"
-    return f"#{number} e{record['epoch']} {_percent(record['val_accuracy'])}"
+    accuracy = record["val_accuracy"] if "val_accuracy" in record else record["train_accuracy"]
+    return f"#{number} e{record['epoch']} {_percent(accuracy)}"
 
 
 def _percent(fraction: float | None) -> str:

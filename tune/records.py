@@ -83,9 +83,14 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def current_epochs(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return each trial's epochs once: one that was repeated after a resume replaces the earlier one."""
-    newest = {(record["trial_id"], record["epoch"]): record for record in records}
+def current_epochs(records: Iterable[dict[str, Any]], key: str = "trial_id") -> list[dict[str, Any]]:
+    """Return each trial's epochs once: one that was repeated after a resume replaces the earlier one.
+
+    Args:
+        records: of epochs, in the order in which they were written.
+        key: which field tells the trials apart.
+    """
+    newest = {(record[key], record["epoch"]): record for record in records}
     return list(newest.values())
 
 

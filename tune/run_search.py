@@ -25,11 +25,10 @@ from trainables.errors import UserError  # noqa: E402
 from tune.console import run_command  # noqa: E402
 
 if TYPE_CHECKING:
-    from tune.search import Outcome
-    from tune.settings import SearchSettings
+    from tune.settings import ConfirmSettings, SearchSettings
 
-EXIT_ALL_FAILED = 1
-
+_CONFIRMATION = {"confirm_seeds": "seeds", "controls": "controls", "robustness": "robustness"}
+_NO_SETTINGS = {"context", "resume", "extend", "no_confirm", "tensorboard", "mlflow", *_CONFIRMATION}
 _FIELDS = {"loss": "losses", "time_budget": "time_budget_min"}  # options whose field has another name
 
 
@@ -88,6 +87,24 @@ def main(
         typer.Option(help="auto, local or a Ray cluster  [default: the cluster of this machine, else this machine]"),
     ] = None,
     seed: Annotated[int, typer.Option(help="of draws, splits, weights, data order and augmentation")] = 0,
+    confirm_seeds: Annotated[
+        int | None, typer.Option(help="paired seeds on which the tuned losses are compared at the end  [default: 10]")
+    ] = None,
+    no_confirm: Annotated[
+        bool, typer.Option("--no-confirm", help="search only; tune/confirm.py confirms later")
+    ] = False,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="hold AdaLoss against fixed, rising and replayed margins too")
+    ] = False,
+    robustness: Annotated[
+        int | None, typer.Option(metavar="N", help="random configurations per loss, run in full  [default: 0]")
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="mirror metrics to the run's folder for TensorBoard")
+    ] = False,
+    mlflow: Annotated[
+        str | None, typer.Option(metavar="URI", help="mirror metrics to an MLflow server or file")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
     extend: Annotated[
         int | None, typer.Option(metavar="N", help="go on with a finished run and try N more configurations per loss")
@@ -95,25 +112,61 @@ def main(
 ) -> int:
     """Tune ArcFace, AdaLoss and softmax on a data set under equal budgets, on this machine or a Ray cluster.
 
-    Every trial is one model with one loss; Optuna proposes settings, ASHA stops weak trials early. All is recorded in
-    OUTPUT/NAME and can be compared with: python analysis/compare.py OUTPUT/NAME
+    Every trial is one model with one loss; Optuna proposes settings, ASHA stops weak trials early. Then the best
+    configurations are retrained on fresh seeds, one of each loss is chosen, and those are compared on paired seeds and
+    the test split. All is recorded in OUTPUT/NAME and can be looked at with: python analysis/compare.py OUTPUT/NAME
     """
     given = {_FIELDS.get(k, k): v for k, v in context.params.items() if _was_given(context, k)}
     console = Console(stderr=False)
-    from tune.settings import load_settings
+    from tune.settings import ConfirmSettings, load_confirm_settings, load_settings
 
+    asked = {field: given[option] for option, field in _CONFIRMATION.items() if option in given}
+    if no_confirm and asked:
+        raise UserError("--no-confirm leaves out what --confirm-seeds, --controls and --robustness ask for; choose one")
+    confirmation: ConfirmSettings | None = ConfirmSettings(**asked)
     resuming = resume or extend is not None
     if resuming:
         folder = _existing_run(output, name)
         settings = load_settings(folder).resumed(_settings_of(given), extend)
         settings = replace(settings, output=output, name=folder.name)
+        confirmation = load_confirm_settings(folder, asked)
     else:
         settings = _new_settings(context.params)
     settings.validate()
+    if no_confirm or confirmation is None:
+        confirmation = None
+    else:
+        confirmation.validate(settings.losses)
+    return _run(settings, confirmation, resuming, tensorboard, mlflow, console)
+
+
+def _run(
+    settings: "SearchSettings",
+    confirmation: "ConfirmSettings | None",
+    resume: bool,
+    tensorboard: bool,
+    mlflow: str | None,
+    console: Console,
+) -> int:
+    from tune import report
     from tune.search import run_search  # imports Ray: only once the input is known to be good
 
-    outcome = run_search(settings, resume=resuming, console=console)
-    return _report(outcome, settings, console)
+    callbacks = report.mirrors(settings, tensorboard=tensorboard, mlflow=mlflow)
+    outcome = run_search(settings, resume=resume, console=console, confirmation=confirmation, callbacks=callbacks)
+    settings = outcome.settings
+    go_on = ["python", "tune/run_search.py", "--resume", "--output", settings.output, "--name", settings.name]
+    if outcome.interrupted:
+        report.show(settings.folder, console)
+        return report.interrupted(outcome.interrupted, shlex.join(go_on), console)
+    for loss, error in outcome.failures.items():
+        print(f"error: every trial of {loss} failed; the first: {error}", file=sys.stderr)
+    if confirmation is None or len(outcome.failures) == len(settings.losses):
+        report.report(settings.folder, console)
+        return report.EXIT_FAILED if outcome.failures else 0
+    code = report.confirm_and_report(
+        settings, confirmation, console=console, callbacks=callbacks, go_on=shlex.join(go_on)
+    )
+    return code or (report.EXIT_FAILED if outcome.failures else 0)
 
 
 def _was_given(context: typer.Context, parameter: str) -> bool:
@@ -122,7 +175,7 @@ def _was_given(context: typer.Context, parameter: str) -> bool:
 
 
 def _settings_of(given: dict[str, Any]) -> dict[str, Any]:
-    values = {key: value for key, value in given.items() if key not in {"resume", "extend", "output", "name"}}
+    values = {key: value for key, value in given.items() if key not in {*_NO_SETTINGS, "output", "name"}}
     if "losses" in values:
         values["losses"] = tuple(values["losses"])
     return values
@@ -137,7 +190,7 @@ def _new_settings(params: dict[str, Any]) -> "SearchSettings":
             "--dataset is missing: mnist, cifar10, fashion_mnist, cifar100, a folder, or digits (needs no download)"
         )
     budget = default_budget(dataset)
-    values = {_FIELDS.get(k, k): v for k, v in params.items() if k not in {"context", "resume", "extend"}}
+    values = {_FIELDS.get(k, k): v for k, v in params.items() if k not in _NO_SETTINGS}
     for key in ("trials", "max_epochs", "batch_size"):
         values[key] = getattr(budget, key) if values[key] is None else values[key]
     if values["grace_epochs"] is None:
@@ -165,19 +218,6 @@ def _existing_run(output: str, name: str | None) -> Path:
     if not runs:
         raise UserError(f"there is no run in {output} to go on with; see --output and --name")
     return runs[-1].parent
-
-
-def _report(outcome: "Outcome", settings: "SearchSettings", console: Console) -> int:
-    from analysis.compare import comparison_text
-
-    console.print(comparison_text([outcome.folder]), markup=False, highlight=False, soft_wrap=True)
-    if outcome.interrupted:
-        go_on = ["python", "tune/run_search.py", "--resume", "--output", settings.output, "--name", settings.name]
-        console.print(f"interrupted; go on with: {shlex.join(go_on)}", markup=False, soft_wrap=True)
-        return 130 if outcome.interrupted == "SIGINT" else 143
-    for loss, error in outcome.failures.items():
-        print(f"error: every trial of {loss} failed; the first: {error}", file=sys.stderr)
-    return EXIT_ALL_FAILED if outcome.failures else 0
 
 
 if __name__ == "__main__":

@@ -13,63 +13,37 @@ from ray.tune.experiment import Trial
 from ray.tune.result import EXPR_ERROR_FILE
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tune.study import LossStudy
+from tune.book import Book
 
-__all__ = ["StudyScheduler", "WorkerLosses"]
+__all__ = ["BookScheduler", "WorkerLosses"]
 
 
-class StudyScheduler(FIFOScheduler):
-    """Stops trials at the rungs of their study.
+class BookScheduler(FIFOScheduler):
+    """Lets each trial go on as long as its book says.
 
     Args:
-        studies: by loss.
+        books: by name.
         out_of_time: whether the search's time is up; trials then end with the epoch they are in.
     """
 
-    def __init__(self, studies: Mapping[str, LossStudy], out_of_time: Callable[[], bool]) -> None:
+    def __init__(self, books: Mapping[str, Book], out_of_time: Callable[[], bool]) -> None:
         super().__init__()
-        self._studies = studies
+        self._books = books
         self._out_of_time = out_of_time
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Take in an epoch; Ray calls this before all other hooks."""
-        study, number = self._find(trial)
-        if not study.is_open(number):  # interrupted while this epoch ran: it will be run again
+        book, number = self._books[trial.config["book"]], trial.config["number"]
+        if not book.is_open(number):  # interrupted while this epoch ran: it will be run again
             return str(TrialScheduler.STOP)
-        goes_on = study.epoch_done(number, epoch_record(result))
+        goes_on = book.epoch_done(number, result)
         if goes_on and self._out_of_time():
-            study.stop(number, "time budget")
+            book.stop(number, "time budget")
             goes_on = False
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles its whole set-up into tuner.pkl
-
-    def _find(self, trial: Trial) -> tuple[LossStudy, int]:
-        return self._studies[trial.config["loss"]], trial.config["number"]
-
-
-EPOCH_FIELDS = (
-    "epoch",
-    "val_accuracy",
-    "val_loss",
-    "train_accuracy",
-    "train_loss",
-    "margin_rad",
-    "margin_raw_rad",
-    "margin_per_class_rad",
-    "difficulty",
-    "competence",
-    "learning_rate",
-    "seconds",
-    "images_per_s",
-    "error",
-)
-
-
-def epoch_record(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a trainable reported, without what Ray added."""
-    return {key: result[key] for key in EPOCH_FIELDS if key in result}
 
 
 class WorkerLosses(Callback):
@@ -77,21 +51,21 @@ class WorkerLosses(Callback):
     that is run again in the same words; a callback hears the difference.
 
     Args:
-        studies: by loss.
+        books: by name.
     """
 
-    def __init__(self, studies: Mapping[str, LossStudy]) -> None:
-        self._studies = studies
+    def __init__(self, books: Mapping[str, Book]) -> None:
+        self._books = books
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Ray runs the trial again, from its last checkpoint."""
-        self._studies[trial.config["loss"]].restarted(trial.config["number"], _error_of(trial))
+        self._books[trial.config["book"]].restarted(trial.config["number"], _error_of(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Ray gave the trial up."""
-        study, number = self._studies[trial.config["loss"]], trial.config["number"]
-        if study.is_open(number):
-            study.failed(number, _error_of(trial))
+        book, number = self._books[trial.config["book"]], trial.config["number"]
+        if book.is_open(number):
+            book.given_up(number, _error_of(trial))
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles its whole set-up into tuner.pkl

@@ -1,35 +1,35 @@
-"""Ray's search algorithm, as a thin layer over the books: deals out trials of all losses in turn."""
+"""Ray's search algorithm, as a thin layer over the books: deals out trials of all books in turn."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.tune.search import Searcher
 
-from tune.study import LossStudy, Suggestion
+from tune.book import Book, Suggestion
 
-__all__ = ["StudySearcher"]
+__all__ = ["BookSearcher"]
 
 
-class StudySearcher(Searcher):
-    """Asks the study that has started the fewest trials, so that all losses advance together.
+class BookSearcher(Searcher):
+    """Asks the book that has started the fewest trials, so that all losses advance together.
 
     Whatever ends a search early, or a machine that slows down in the middle, then meets all losses alike. What became
-    of a trial goes to the studies through the scheduler, which Ray tells first.
+    of a trial goes to the books through the scheduler, which Ray tells first.
 
     Args:
-        studies: by loss.
+        books: by name.
         to_config: makes Ray's trial configuration of a suggestion.
         closed: whether no more trials shall start.
     """
 
     def __init__(
         self,
-        studies: Mapping[str, LossStudy],
+        books: Mapping[str, Book],
         to_config: Callable[[str, Suggestion], dict[str, Any]],
         closed: Callable[[], bool],
     ) -> None:
-        super().__init__(metric="val_accuracy", mode="max")
-        self._studies = studies
+        super().__init__(metric="epoch", mode="max")  # Ray wants one; the books judge
+        self._books = books
         self._to_config = to_config
         self._closed = closed
 
@@ -37,21 +37,21 @@ class StudySearcher(Searcher):
         """Return the next trial's configuration, or FINISHED."""
         if self._closed():
             return str(Searcher.FINISHED)
-        for loss in sorted(self._studies, key=lambda name: self._studies[name].started):
-            suggestion = self._studies[loss].ask()
+        for name in sorted(self._books, key=lambda name: self._books[name].tally.started):
+            suggestion = self._books[name].ask()
             if suggestion is not None:
-                return self._to_config(loss, suggestion)
+                return self._to_config(name, suggestion)
         return str(Searcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing is left to do: the scheduler has told the study."""
+        """Nothing is left to do: the scheduler has told the book."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Write nothing: the studies are their own record, and a database's password must not be pickled."""
+        """Write nothing: the books are their own record, and a database's password must not be pickled."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Refuse: a search goes on from its studies."""
-        raise NotImplementedError("a search goes on from its studies, not from Ray's snapshot")
+        """Refuse: a run goes on from its books."""
+        raise NotImplementedError("a run goes on from its books, not from Ray's snapshot")
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Write nothing, as :meth:`save`."""

@@ -4,7 +4,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ __all__ = [
     "DEFAULT_LOSSES",
     "RUN_FILE",
     "Budget",
+    "ConfirmSettings",
     "SearchSettings",
     "check_name",
     "check_output",
     "default_budget",
+    "load_confirm_settings",
     "load_settings",
 ]
 
@@ -132,12 +134,20 @@ class SearchSettings:
     @property
     def checkpoint_root(self) -> str:
         """Where the run's checkpoints go: an absolute path or a URI."""
+        return self._checkpoint_root("checkpoints", self.name)
+
+    @property
+    def confirm_checkpoint_root(self) -> str:
+        """Where the checkpoints of the run's confirmation go: an absolute path or a URI."""
+        return self._checkpoint_root("confirm/checkpoints", f"{self.name}-confirm")
+
+    def _checkpoint_root(self, in_folder: str, in_storage: str) -> str:
         if self.storage is None:
-            return str(self.folder.resolve() / "checkpoints")
+            return str(self.folder.resolve() / in_folder)
         if "://" in self.storage:
             place, mark, options = self.storage.partition("?")  # s3://bucket/folder?endpoint_override=...
-            return f"{place.rstrip('/')}/{self.name}{mark}{options}"
-        return str(Path(self.storage).resolve() / self.name)
+            return f"{place.rstrip('/')}/{in_storage}{mark}{options}"
+        return str(Path(self.storage).resolve() / in_storage)
 
     def validate(self) -> None:
         """Raise UserError with one line on the first thing that cannot be."""
@@ -258,3 +268,48 @@ def load_settings(folder: Path) -> SearchSettings:
     if not isinstance(settings, dict):
         raise UserError(f"{folder / RUN_FILE} was not written by this program (settings missing)")
     return SearchSettings.from_dict(settings)
+
+
+@dataclass(frozen=True)
+class ConfirmSettings:
+    """What a confirmation is asked for.
+
+    Args:
+        seeds: paired seeds on which the winners are compared.
+        candidates: best configurations of the search, of which one is chosen for each loss.
+        candidate_seeds: fresh seeds on which each of them is retrained.
+        controls: whether to run the controls of AdaLoss.
+        robustness: random draws per loss, 0 for none.
+    """
+
+    seeds: int = 10
+    candidates: int = 3
+    candidate_seeds: int = 3
+    controls: bool = False
+    robustness: int = 0
+
+    def validate(self, losses: Sequence[str]) -> None:
+        """Raise UserError with one line on the first thing that cannot be."""
+        for option, value in (
+            ("--confirm-seeds", self.seeds),
+            ("--candidates", self.candidates),
+            ("--candidate-seeds", self.candidate_seeds),
+        ):
+            if value < 1:
+                raise UserError(f"{option} must be at least 1, got {value}")
+        if self.robustness < 0:
+            raise UserError(f"--robustness must be 0 or more, got {self.robustness}")
+        if self.controls and "adaloss" not in losses:
+            raise UserError(f"--controls are variants of adaloss, which is not among the losses: {', '.join(losses)}")
+
+
+def load_confirm_settings(folder: Path, given: Mapping[str, Any]) -> ConfirmSettings | None:
+    """Return what a run's confirmation is asked for: what is given, else what is on record.
+
+    None where nothing is given and the run was started without a confirmation.
+    """
+    recorded = read_json(folder / RUN_FILE).get("confirmation")
+    if recorded is None and not given:
+        return None
+    names = {field.name for field in fields(ConfirmSettings)}
+    return ConfirmSettings(**{**{key: value for key, value in (recorded or {}).items() if key in names}, **given})

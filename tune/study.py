@@ -10,7 +10,6 @@ one at a time suggests what the uninterrupted one would have.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -18,51 +17,15 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import SearchSpace
+from tune.book import EPOCH_FIELDS, Checkpoint, Suggestion, Tally
 from tune.records import LossRecords
 from tune.rungs import Rungs
 from tune.sampler import RepeatableTPESampler
 
-__all__ = ["Checkpoint", "LossStudy", "Suggestion", "Tally"]
+__all__ = ["LossStudy"]
 
 # Trials drawn at random before TPE has anything to go by; the first points count among them.
 STARTUP_TRIALS = 6
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A saved state of a trial: how many epochs it has behind it, and where it lies (a path or URI)."""
-
-    epoch: int
-    path: str
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """A trial to run: its number in the study, its id in the records, its drawn configuration, where to go on from."""
-
-    number: int
-    trial_id: str
-    config: dict[str, Any]
-    checkpoint: Checkpoint | None = None
-
-
-@dataclass
-class Tally:
-    """Where the trials of a loss stand, and the best of them."""
-
-    asked: int
-    finished: int = 0
-    stopped: int = 0
-    failed: int = 0
-    epochs: int = 0  # trained since this process started
-    running: dict[int, dict[str, Any]] = field(default_factory=dict)  # number -> newest epoch record
-    best_number: int | None = None
-    best_accuracy: float = math.nan
-
-    @property
-    def done(self) -> int:
-        """Trials that need no more work."""
-        return self.finished + self.stopped + self.failed
 
 
 class LossStudy:
@@ -118,11 +81,6 @@ class LossStudy:
         """Return the id of a trial in the records."""
         return f"{self.loss}-{number:04d}"
 
-    @property
-    def started(self) -> int:
-        """Trials done or running."""
-        return self.tally.done + len(self.tally.running)
-
     def ask(self) -> Suggestion | None:
         """Return the next trial to run, interrupted ones first, or None when as many as asked for were started."""
         existing = self._study.get_trials(deepcopy=False)
@@ -146,18 +104,19 @@ class LossStudy:
         self.tally.running[number] = {}
         return Suggestion(number, trial_id, config, checkpoint)
 
-    def epoch_done(self, number: int, record: Mapping[str, Any]) -> bool:
+    def epoch_done(self, number: int, result: Mapping[str, Any]) -> bool:
         """Take in an epoch of a running trial and return whether it goes on.
 
-        A trial that does not is finished in the study when this returns. A record with an ``error``, or without a
+        A trial that does not is finished in the study when this returns. A result with an ``error``, or without a
         finite ``val_accuracy``, fails the trial.
         """
-        if error := record.get("error"):
+        if error := result.get("error"):
             self.failed(number, error)
             return False
+        record = {key: result[key] for key in EPOCH_FIELDS if key in result}
         epoch, accuracy = record["epoch"], record["val_accuracy"]
         self._records.epoch(self.trial_id(number), record)
-        self.tally.running[number] = dict(record)
+        self.tally.running[number] = record
         self.tally.epochs += 1
         if not math.isfinite(accuracy):
             self._storage.set_trial_user_attr(self._id(number), "diverged_epoch", epoch)
@@ -189,11 +148,15 @@ class LossStudy:
         self._study.tell(number, state=TrialState.FAIL)
         self._close(number, "failed")
 
-    def interrupted(self, error: str | None = None) -> None:
+    def given_up(self, number: int, error: str) -> None:
+        """End a running trial whose worker was lost too often."""
+        self.failed(number, error)
+
+    def interrupted(self) -> None:
         """Put what runs back among the waiting, for a later resume."""
         for number in list(self.tally.running):
             self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
-            self._records.event(self.trial_id(number), "interrupted", **({"error": error} if error else {}))
+            self._records.event(self.trial_id(number), "interrupted")
             del self.tally.running[number]
 
     def restarted(self, number: int, error: str) -> None:

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from tune import progress as module
+from tune.book import Tally
 from tune.progress import LINE_INTERVAL_S, REDRAW_INTERVAL_S, Progress
-from tune.study import Tally
 
 
 def book(tally: Tally) -> SimpleNamespace:
@@ -62,8 +62,8 @@ def test_without_a_terminal_lines_say_where_the_search_stands(clock, books):
     with Progress(books, "digits", console) as progress:
         clock.now += 3725
         progress.on_step_end(1, [])
-    state = "arcface 4/12 trials, 31 epochs, best 98.77 % | softmax 0/12 trials, 0 epochs"
-    assert lines(console) == [f"1:02:05 searching: {state}", f"1:02:05 search ended: {state}"]
+    state = "arcface 4/12, 31 epochs, best val. acc. 98.77 % | softmax 0/12, 0 epochs"
+    assert lines(console) == [f"1:02:05 search: {state}", f"1:02:05 search ended: {state}"]
 
 
 def test_lines_come_no_more_often_than_a_person_reads(clock, books):
@@ -122,8 +122,8 @@ def test_the_table_is_gone_in_the_end_even_after_an_error(clock, books):
 
 @pytest.mark.parametrize("value", [None, math.nan])
 @pytest.mark.parametrize("console", [plain, terminal])
-def test_an_accuracy_that_is_no_number_is_a_dash(clock, console, value):
-    tally = Tally(3, running={0: {"epoch": 1, "val_accuracy": value}}, best_number=0, best_accuracy=value)
+def test_an_accuracy_that_is_no_number_is_a_dash_or_left_out(clock, console, value):
+    tally = Tally(3, running={0: {"epoch": 1, "val_accuracy": value}})
     shown = console()
     with Progress({"arcface": book(tally)}, "digits", shown) as progress:
         clock.now += 100
@@ -131,13 +131,29 @@ def test_an_accuracy_that_is_no_number_is_a_dash(clock, console, value):
     text = shown.file.getvalue()
     assert "nan" not in text
     assert "None" not in text
-    assert ("best -" if console is plain else "#0 e1 -") in text
+    if console is plain:
+        assert "acc." not in text
+    else:
+        assert "#0 e1 -" in text
+
+
+def test_a_stage_without_validation_shows_what_it_has(clock):
+    running = {0: {"epoch": 3, "train_accuracy": 0.875}}
+    shown = terminal()
+    tally = Tally(3, finished=1, running=running, best_accuracy=0.5)
+    with Progress({"softmax": book(tally)}, "digits", shown, "confirmation", "mean acc.") as progress:
+        clock.now += 1
+        progress.on_step_end(1, [])
+    text = shown.file.getvalue()
+    assert "mean acc." in text
+    assert "50.00 %" in text
+    assert "#0 e3 87.50 %" in text
 
 
 @pytest.mark.parametrize("console", [plain, terminal])
 def test_a_lost_worker_is_told_to_the_user(clock, books, console):
     shown = console()
-    trial = SimpleNamespace(config={"loss": "arcface", "number": 4, "trial_id": "arcface-0004"})
+    trial = SimpleNamespace(config={"book": "arcface", "number": 4, "trial_id": "arcface-0004"})
     with Progress(books, "digits", shown) as progress:
         progress.on_trial_recover(1, [trial], trial)
     assert "arcface-0004: worker lost, goes on from its last checkpoint" in shown.file.getvalue()

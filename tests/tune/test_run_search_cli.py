@@ -13,16 +13,19 @@ import torchvision
 import typer
 
 import analysis.compare
+import analysis.dashboard
+import tune.confirmation
 import tune.search
 from search_spaces import SEARCH_SPACES
 from trainables.config import PRECISIONS
 from trainables.data import DATASETS
 from trainables.models import MODELS
 from tune import run_search
+from tune.confirmation import ConfirmOutcome
 from tune.console import run_command
 from tune.records import write_json
 from tune.search import Outcome
-from tune.settings import DEFAULT_LOSSES, RUN_FILE, SearchSettings, default_budget
+from tune.settings import DEFAULT_LOSSES, RUN_FILE, ConfirmSettings, SearchSettings, default_budget
 
 PROJECT = Path(__file__).parents[2]
 
@@ -72,16 +75,26 @@ def searched(monkeypatch):
     class Search:
         asked: SearchSettings
         resume: bool
+        announced: ConfirmSettings | None
         interrupted: str | None = None
         failures: dict[str, str] = {}  # noqa: RUF012
+        confirmed: ConfirmSettings | None = None
+        confirmation = ConfirmOutcome(None, {}, [])
 
-        def __call__(self, settings, *, resume, console):
-            self.asked, self.resume = settings, resume
-            return Outcome(settings.folder, self.interrupted, self.failures)
+        def __call__(self, settings, *, resume, console, confirmation, callbacks):
+            self.asked, self.resume, self.announced = settings, resume, confirmation
+            return Outcome(settings, self.interrupted, self.failures)
+
+        def confirm(self, settings, asked, *, console, callbacks):
+            assert settings is self.asked
+            self.confirmed = asked
+            return self.confirmation
 
     search = Search()
     monkeypatch.setattr(tune.search, "run_search", search)
+    monkeypatch.setattr(tune.confirmation, "run_confirmation", search.confirm)
     monkeypatch.setattr(analysis.compare, "comparison_text", lambda folders: f"compared {folders[0]}")
+    monkeypatch.setattr(analysis.dashboard, "write_report", lambda folders, page: None)
     return search
 
 
@@ -103,7 +116,7 @@ def test_a_data_set_is_all_that_must_be_said(command, searched, dataset):
     code, out, err = command("--dataset", dataset)
     assert (code, err) == (0, "")
     asked, budget = searched.asked, default_budget(dataset)
-    assert out == f"compared {asked.folder}\n"
+    assert out == f"compared {asked.folder}\npage: {asked.folder}/report.html\n"
     assert asked.losses == DEFAULT_LOSSES
     assert (asked.trials, asked.max_epochs, asked.grace_epochs, asked.batch_size) == (
         budget.trials,
@@ -153,6 +166,75 @@ def test_the_data_folder_may_come_from_the_environment(command, searched, monkey
     assert searched.asked.data_dir == "from/environment"
     command("--dataset", "digits", "--data-dir", "given")
     assert searched.asked.data_dir == "given"
+
+
+# --- The confirmation ------------------------------------------------------------------------------------------------
+
+
+def test_a_search_is_confirmed_unless_told_otherwise(command, searched):
+    assert command("--dataset", "digits")[0] == 0
+    assert searched.announced == searched.confirmed == ConfirmSettings()
+    searched.confirmed = None
+    assert command("--dataset", "digits", "--no-confirm", "--name", "other")[0] == 0
+    assert searched.announced is None
+    assert searched.confirmed is None
+
+
+def test_the_confirmations_options_arrive(command, searched):
+    assert command("--dataset", "digits", "--confirm-seeds", 4, "--controls", "--robustness", 7)[0] == 0
+    assert searched.confirmed == ConfirmSettings(seeds=4, controls=True, robustness=7)
+
+
+def test_an_interrupted_search_is_not_confirmed(command, searched):
+    searched.interrupted = "SIGTERM"
+    assert command("--dataset", "digits")[0] == 143
+    assert searched.confirmed is None
+
+
+def test_an_interrupted_confirmation_says_how_to_go_on(command, searched):
+    searched.confirmation = ConfirmOutcome("SIGINT", {}, [])
+    code, out, _ = command("--dataset", "digits", "--name", "one")
+    assert code == 130
+    assert out.endswith("go on with: python tune/run_search.py --resume --output results --name one\n")
+
+
+def test_runs_that_broke_and_losses_left_out_are_errors(command, searched):
+    searched.confirmation = ConfirmOutcome(None, {"winner-1": "Traceback\nMemoryError: no"}, ["softmax"])
+    code, out, err = command("--dataset", "digits", "--name", "one")
+    assert code == 1
+    assert out.startswith("compared ")
+    left_out, broken = err.splitlines()
+    assert "no configuration of softmax that works" in left_out
+    assert "1 runs of the confirmation broke" in broken
+    assert "winner-1: MemoryError: no" in broken
+    assert broken.endswith("--resume --output results --name one")
+
+
+def test_a_run_goes_on_with_the_confirmation_that_it_was_started_with(command, searched):
+    command("--dataset", "digits", "--name", "one")
+    write_json_run("results/one", searched.asked, confirmation={"seeds": 7, "controls": True, "history": []})
+    assert command("--resume")[0] == 0
+    assert searched.confirmed == ConfirmSettings(seeds=7, controls=True)
+    assert command("--resume", "--confirm-seeds", 9)[0] == 0
+    assert searched.confirmed == ConfirmSettings(seeds=9, controls=True)
+    searched.confirmed = None
+    write_json_run("results/one", searched.asked)
+    assert command("--resume")[0] == 0
+    assert searched.confirmed is None
+    assert command("--resume", "--robustness", 3)[0] == 0
+    assert searched.confirmed == ConfirmSettings(robustness=3)
+
+
+def test_a_page_that_cannot_be_written_hides_no_result(command, searched, monkeypatch):
+    def full(folders, page):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(analysis.dashboard, "write_report", full)
+    code, out, err = command("--dataset", "digits", "--name", "one")
+    assert (code, out) == (2, "compared results/one\n")
+    assert err == (
+        "error: results/one/report.html cannot be written: No space left on device; the results are in results/one\n"
+    )
 
 
 # --- How it ends -----------------------------------------------------------------------------------------------------
@@ -215,6 +297,10 @@ def test_a_loss_of_which_all_trials_failed_is_an_error(command, searched):
         (["--dataset", "digits", "--name", "../x"], ["--name must be", "'../x'"]),
         (["--dataset", "digits", "--name", ""], ["--name must be"]),
         (["--dataset", "digits", "--seed", "-1"], ["--seed must be 0 or more"]),
+        (["--dataset", "digits", "--confirm-seeds", "0"], ["--confirm-seeds must be at least 1, got 0"]),
+        (["--dataset", "digits", "--robustness", "-1"], ["--robustness must be 0 or more"]),
+        (["--dataset", "digits", "--loss", "arcface", "--controls"], ["--controls", "adaloss", "arcface"]),
+        (["--dataset", "digits", "--no-confirm", "--controls"], ["--no-confirm", "--controls"]),
         (["--resume"], ["there is no run in results", "--output"]),
         (["--extend", "3"], ["there is no run in results"]),
         (["--resume", "--name", "nosuch"], ["there is no run in results/nosuch", "--name"]),
@@ -238,9 +324,9 @@ def test_a_file_in_place_of_the_output_folder(error_of, empty_folder, output):
 # --- Runs that are there already -------------------------------------------------------------------------------------
 
 
-def write_json_run(folder, settings: SearchSettings) -> None:
+def write_json_run(folder, settings: SearchSettings, **rest) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
-    write_json(Path(folder) / RUN_FILE, {"settings": settings.to_dict()})
+    write_json(Path(folder) / RUN_FILE, {"settings": settings.to_dict(), **rest})
 
 
 @pytest.fixture
@@ -345,11 +431,13 @@ def test_help_lists_every_option_with_its_default(command):
     app = typer.Typer(add_completion=False)
     app.command()(run_search.main)
     text = " ".join(out.split())
+    no_default = {"--dataset", "--resume", "--extend", "--help", "--no-confirm", "--controls"}
+    no_default |= {"--tensorboard", "--mlflow"}
     for parameter in typer.main.get_command(app).params:
         option = parameter.opts[0]
         assert f" {option} " in text
         described = re.split(r" --(?=[a-z-]+ )", text.partition(f" {option} ")[2])[0]
-        assert "[default: " in described or option in {"--dataset", "--resume", "--extend", "--help"}, described
+        assert "[default: " in described or option in no_default, described
     assert all(len(line) <= 110 for line in out.splitlines())
 
 

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from analysis.compare import comparison
 from tune.records import LossRecords, read_json
 
-BUDGET = ("--dataset", "digits", "--trials", 3, "--max-epochs", 3, "--grace-epochs", 1)
+BUDGET = ("--dataset", "digits", "--trials", 3, "--max-epochs", 3, "--grace-epochs", 1, "--no-confirm")
 LOSSES = ("arcface", "adaloss", "softmax")
 
 
@@ -191,8 +191,8 @@ def test_a_search_in_which_every_trial_failed_fails(tmp_path, monkeypatch, capsy
     from tune import run_search, search
     from tune.settings import SearchSettings
 
-    genuine = search._trial_config
-    monkeypatch.setattr(search, "_trial_config", lambda *a: _Broken(genuine(*a)))
+    genuine = search.trial_config
+    monkeypatch.setattr(search, "trial_config", lambda *a: _Broken(genuine(*a)))
     settings = SearchSettings(
         dataset="digits", data_dir=None, losses=("softmax",), model="", trials=2, max_epochs=2, grace_epochs=1,
         reduction_factor=3, time_budget_min=None, train_size=None, batch_size=64, precision="auto", cpus_per_trial=None,
@@ -200,8 +200,7 @@ def test_a_search_in_which_every_trial_failed_fails(tmp_path, monkeypatch, capsy
         seed=0,
     )  # fmt: skip
     console = Console(force_terminal=False)
-    outcome = search.run_search(settings, resume=False, console=console)
-    assert run_search._report(outcome, settings, console) == 1
+    assert run_search._run(settings, None, False, False, None, console) == 1
     error = capsys.readouterr().err
     assert "every trial of softmax failed" in error
     assert "no_such_key" in error

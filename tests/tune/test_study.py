@@ -7,8 +7,9 @@ import pytest
 from optuna.trial import TrialState
 
 from search_spaces import SEARCH_SPACES
+from tune.book import Checkpoint
 from tune.records import LossRecords
-from tune.study import Checkpoint, LossStudy
+from tune.study import LossStudy
 
 MAX_EPOCHS = 9
 

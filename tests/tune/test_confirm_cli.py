@@ -1,0 +1,122 @@
+import shlex
+import sys
+
+import pytest
+
+import analysis.compare
+import analysis.dashboard
+import tune.confirmation
+from tune import confirm
+from tune.confirmation import ConfirmOutcome
+from tune.console import run_command
+from tune.records import write_json
+from tune.settings import ConfirmSettings, SearchSettings
+
+SETTINGS = SearchSettings(
+    dataset="digits", data_dir="old", losses=("arcface", "adaloss"), model="ArcFaceCNN", trials=4, max_epochs=2,
+    grace_epochs=1, reduction_factor=3.0, time_budget_min=None, train_size=None, batch_size=64, precision="float32",
+    cpus_per_trial=None, gpus_per_trial=None, max_concurrent=None, output="elsewhere", name="old", storage=None,
+    address=None, seed=0,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A run called `one` in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("ADALOSS_DATA", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "one").mkdir()
+    write_json(tmp_path / "one" / "run.json", {"settings": SETTINGS.to_dict()})
+    return tmp_path / "one"
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["confirm.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            run_command(confirm.main)
+        return (end.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def confirmed(monkeypatch):
+    class Confirmation:
+        settings: SearchSettings
+        asked: ConfirmSettings | None = None
+        outcome = ConfirmOutcome(None, {}, [])
+
+        def __call__(self, settings, asked, *, console, callbacks):
+            self.settings, self.asked = settings, asked
+            return self.outcome
+
+    confirmation = Confirmation()
+    monkeypatch.setattr(tune.confirmation, "run_confirmation", confirmation)
+    monkeypatch.setattr(analysis.compare, "comparison_text", lambda folders: f"compared {folders[0].name}")
+    monkeypatch.setattr(analysis.dashboard, "write_report", lambda folders, page: None)
+    return confirmation
+
+
+def test_a_finished_run_is_all_that_must_be_said(command, confirmed, folder):
+    code, out, err = command("one")
+    assert (code, err) == (0, "")
+    assert out == f"compared one\npage: {folder}/report.html\n"
+    assert confirmed.asked == ConfirmSettings()
+    assert confirmed.settings.folder == folder
+    assert confirmed.settings.data_dir == "old"
+
+
+def test_every_option_arrives(command, confirmed):
+    options = "--confirm-seeds 4 --candidates 5 --candidate-seeds 6 --controls --robustness 7"
+    places = "--data-dir new --cpus-per-trial 2 --gpus-per-trial 0 --max-concurrent 1 --address local"
+    assert command("one", *options.split(), *places.split())[0] == 0
+    assert confirmed.asked == ConfirmSettings(4, 5, 6, controls=True, robustness=7)
+    settings = confirmed.settings
+    assert (settings.data_dir, settings.cpus_per_trial, settings.gpus_per_trial) == ("new", 2.0, 0.0)
+    assert (settings.max_concurrent, settings.address) == (1, "local")
+
+
+def test_what_an_earlier_confirmation_was_asked_for_stays(command, confirmed, folder):
+    recorded = {"seeds": 7, "candidates": 2, "candidate_seeds": 1, "controls": True, "robustness": 3, "history": []}
+    write_json(folder / "run.json", {"settings": SETTINGS.to_dict(), "confirmation": recorded})
+    assert command("one", "--confirm-seeds", 20)[0] == 0
+    assert confirmed.asked == ConfirmSettings(20, 2, 1, controls=True, robustness=3)
+
+
+def test_an_interrupted_one_says_how_to_go_on(command, confirmed):
+    confirmed.outcome = ConfirmOutcome("SIGINT", {}, [])
+    code, out, _ = command("one", "--confirm-seeds", 4)
+    assert code == 130
+    assert shlex.split(out.partition("go on with: ")[2]) == ["python", "tune/confirm.py", "one"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "RUN"),
+        (["nosuch"], "there is no run in nosuch"),
+        (["one", "--confirm-seeds", "0"], "--confirm-seeds must be at least 1"),
+        (["one", "--candidates", "0"], "--candidates must be at least 1"),
+        (["one", "--max-concurrent", "0"], "--max-concurrent must be positive"),
+        (["one", "--trials", "3"], "--trials"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(command, folder, arguments, words):
+    before = (folder / "run.json").read_bytes()
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert words in err
+    assert (folder / "run.json").read_bytes() == before
+    assert [path.name for path in folder.iterdir()] == ["run.json"]
+
+
+def test_a_search_that_is_not_finished_is_told(command, folder):
+    code, out, err = command("one")
+    assert (code, out) == (2, "")
+    assert "not finished" in err
+    assert "--resume" in err

@@ -1,0 +1,93 @@
+"""What Ray's adaptors need of whoever keeps the books of a part of a run, and what such books have in common."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+__all__ = ["EPOCH_FIELDS", "Book", "Checkpoint", "Suggestion", "Tally"]
+
+EPOCH_FIELDS = (
+    "epoch",
+    "val_accuracy",
+    "val_loss",
+    "train_accuracy",
+    "train_loss",
+    "margin_rad",
+    "margin_raw_rad",
+    "margin_per_class_rad",
+    "difficulty",
+    "competence",
+    "learning_rate",
+    "seconds",
+    "images_per_s",
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A saved state of a trial: how many epochs it has behind it, and where it lies (a path or URI)."""
+
+    epoch: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A trial to run: its number in the book, its id in the records, its configuration, where to go on from."""
+
+    number: int
+    trial_id: str
+    config: dict[str, Any]
+    checkpoint: Checkpoint | None = None
+
+
+@dataclass
+class Tally:
+    """Where the trials of a book stand, and the accuracy that is worth showing."""
+
+    asked: int
+    finished: int = 0
+    stopped: int = 0
+    failed: int = 0
+    epochs: int = 0  # trained since this process started
+    running: dict[int, dict[str, Any]] = field(default_factory=dict)  # number -> newest epoch record
+    best_number: int | None = None
+    best_accuracy: float = math.nan
+
+    @property
+    def done(self) -> int:
+        """Trials that need no more work."""
+        return self.finished + self.stopped + self.failed
+
+    @property
+    def started(self) -> int:
+        """Trials done or running."""
+        return self.done + len(self.running)
+
+
+class Book(Protocol):
+    """Hands out trials and takes in what became of them; each step is on record before Ray acts on it."""
+
+    tally: Tally
+
+    def ask(self) -> Suggestion | None:
+        """Return the next trial to run, or None when no more shall start."""
+
+    def epoch_done(self, number: int, result: Mapping[str, Any]) -> bool:
+        """Take in what a trial reported of an epoch, and return whether it goes on."""
+
+    def stop(self, number: int, reason: str) -> None:
+        """End a running trial before its full length."""
+
+    def given_up(self, number: int, error: str) -> None:
+        """Take in that a trial's worker was lost too often."""
+
+    def restarted(self, number: int, error: str) -> None:
+        """Take in that a trial's worker was lost, and that Ray runs the trial again."""
+
+    def interrupted(self) -> None:
+        """Put back what runs, for a later resume."""
+
+    def is_open(self, number: int) -> bool:
+        """Return whether a trial is running."""

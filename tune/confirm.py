@@ -1,0 +1,97 @@
+"""Confirm what a finished search found, on fresh paired seeds and the test split.
+
+python tune/confirm.py results/cifar10-20260101-120000
+"""
+
+import os
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+# Python puts this file's folder first on the path; there our modules would stand before packages of the same name.
+_HERE = Path(__file__).resolve().parent
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _HERE]
+if str(_HERE.parent) not in sys.path:
+    sys.path.insert(0, str(_HERE.parent))
+
+import typer  # noqa: E402
+from rich.console import Console  # noqa: E402
+
+from tune.console import run_command  # noqa: E402
+
+
+def main(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished search, such as results/NAME")],
+    confirm_seeds: Annotated[
+        int | None, typer.Option(help="paired seeds on which the losses are compared  [default: 10]")
+    ] = None,
+    candidates: Annotated[
+        int | None, typer.Option(help="best configurations of each loss that are retrained  [default: 3]")
+    ] = None,
+    candidate_seeds: Annotated[
+        int | None, typer.Option(help="fresh seeds on which they are, to choose one  [default: 3]")
+    ] = None,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="hold AdaLoss against fixed, rising and replayed margins too")
+    ] = False,
+    robustness: Annotated[
+        int | None, typer.Option(metavar="N", help="random configurations per loss, run in full  [default: 0]")
+    ] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(envvar="ADALOSS_DATA", help="where data sets lie  [default: as the search]")
+    ] = None,
+    cpus_per_trial: Annotated[float | None, typer.Option(help="CPU cores of a run  [default: as the search]")] = None,
+    gpus_per_trial: Annotated[float | None, typer.Option(help="GPUs of a run  [default: as the search]")] = None,
+    max_concurrent: Annotated[int | None, typer.Option(help="runs at a time  [default: as the search]")] = None,
+    address: Annotated[str | None, typer.Option(help="auto, local or a Ray cluster  [default: as the search]")] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="mirror metrics to RUN/tensorboard for TensorBoard")
+    ] = False,
+    mlflow: Annotated[
+        str | None, typer.Option(metavar="URI", help="mirror metrics to an MLflow server or file")
+    ] = None,
+) -> int:
+    """Retrain the best configurations on fresh seeds, choose one for each loss, and compare those on paired seeds.
+
+    The test split is read once, by each chosen configuration on each seed, after its last epoch. What is done stays:
+    the same command goes on after an interruption, and adds what an earlier one was not asked for. Options that are not
+    given are those of the run's earlier confirmation.
+    """
+    from tune.report import confirm_and_report, mirrors
+    from tune.settings import ConfirmSettings, load_confirm_settings, load_settings
+
+    moved = {
+        "data_dir": data_dir,
+        "cpus_per_trial": cpus_per_trial,
+        "gpus_per_trial": gpus_per_trial,
+        "max_concurrent": max_concurrent,
+        "address": address,
+    }
+    settings = load_settings(run)
+    settings = settings.resumed({name: value for name, value in moved.items() if value is not None}, None)
+    settings = replace(settings, output=str(run.resolve().parent), name=run.resolve().name)
+    settings.validate()
+    asked = {
+        "seeds": confirm_seeds,
+        "candidates": candidates,
+        "candidate_seeds": candidate_seeds,
+        "controls": controls or None,
+        "robustness": robustness,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    confirmation = load_confirm_settings(settings.folder, given) or ConfirmSettings()
+    confirmation.validate(settings.losses)
+    return confirm_and_report(
+        settings,
+        confirmation,
+        console=Console(),
+        callbacks=mirrors(settings, tensorboard=tensorboard, mlflow=mlflow),
+        go_on=shlex.join(["python", "tune/confirm.py", str(run)]),
+    )
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    run_command(main)

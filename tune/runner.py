@@ -1,0 +1,134 @@
+"""Lets Ray run what the books hand out: as many trials at a time as fit, until all is done or the user stops it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ray import tune as ray_tune
+
+from trainables.config import TrialConfig
+from trainables.trainable import MarginTrainable, TrialData
+from tune.book import Book, Suggestion
+from tune.cluster import Interruption, Slots
+from tune.progress import Progress
+from tune.scheduler import BookScheduler, WorkerLosses
+from tune.searcher import BookSearcher
+
+__all__ = ["MAX_WORKER_LOSSES", "Stage", "run_stage"]
+
+MAX_WORKER_LOSSES = 3  # a trial whose worker is lost more often is given up
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run that Ray goes through in one go.
+
+    Args:
+        name: of Ray's folder below the storage; each stage and invocation has its own, so that nothing is overwritten.
+        storage_path: where Ray keeps checkpoints.
+        data: what the trials train on and are judged by.
+        to_trial: makes the whole configuration of a trial of what a book hands out.
+    """
+
+    name: str
+    storage_path: str
+    data: TrialData
+    to_trial: Callable[[Suggestion], TrialConfig]
+
+
+def run_stage(
+    stage: Stage,
+    books: Mapping[str, Book],
+    slots: Slots,
+    interruption: Interruption,
+    progress: Progress,
+    *,
+    out_of_time: Callable[[], bool] = lambda: False,
+    callbacks: Sequence[ray_tune.Callback] = (),
+) -> None:
+    """Run all trials that the books still have.
+
+    Args:
+        stage: what to run.
+        books: by name; they take turns.
+        slots: how trials share the hardware.
+        interruption: whether the user wants to stop; trials in flight then go back to their books.
+        progress: where it is shown.
+        out_of_time: whether the time is up; trials then end with the epoch they are in.
+        callbacks: further ones of Ray's.
+    """
+    remaining = sum(book.tally.asked - book.tally.done for book in books.values())
+    if remaining <= 0 or interruption:
+        return
+
+    def to_config(name: str, suggestion: Suggestion) -> dict[str, Any]:
+        return {
+            "book": name,
+            "number": suggestion.number,
+            "trial_id": suggestion.trial_id,
+            "trial": stage.to_trial(suggestion).to_dict(),
+            "checkpoint": suggestion.checkpoint.path if suggestion.checkpoint else None,
+            "threads": slots.threads,
+        }
+
+    tuner = ray_tune.Tuner(
+        ray_tune.with_resources(
+            ray_tune.with_parameters(MarginTrainable, data=stage.data),
+            {"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
+        ),
+        tune_config=ray_tune.TuneConfig(
+            search_alg=BookSearcher(books, to_config, closed=lambda: bool(interruption) or out_of_time()),
+            scheduler=BookScheduler(books, out_of_time),
+            num_samples=remaining,
+            max_concurrent_trials=slots.concurrent,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: str(trial.config["trial_id"]),
+            trial_dirname_creator=lambda trial: str(trial.config["trial_id"]),
+        ),
+        run_config=ray_tune.RunConfig(
+            name=stage.name,
+            storage_path=stage.storage_path,
+            failure_config=ray_tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
+            checkpoint_config=ray_tune.CheckpointConfig(num_to_keep=1, checkpoint_at_end=False),
+            stop=_Interrupted(interruption),
+            callbacks=[WorkerLosses(books), progress, *callbacks],
+            verbose=0,
+        ),
+    )
+    try:
+        with progress:
+            tuner.fit()
+    except _Stopped:
+        pass
+    finally:
+        for book in books.values():
+            book.interrupted()
+
+
+class _Stopped(BaseException):
+    """Leaves Ray's loop; not an Exception, so that nothing on the way takes it for a trial's."""
+
+
+class _Interrupted(ray_tune.Stopper):
+    """Leaves Ray's loop between two of its steps when the user wants to stop.
+
+    Raising leaves at once. A stop in Ray's own way waits ten seconds for trials in mid-epoch, as long as some job
+    managers give a program before they kill it.
+    """
+
+    def __init__(self, interruption: Interruption) -> None:
+        self._interruption = interruption
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        if self._interruption:
+            raise _Stopped
+        return False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Interrupted":
+        return self  # Ray copies its specification for every trial; there is one interruption
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray pickles its whole set-up into tuner.pkl
