@@ -1,14 +1,26 @@
 """Reads runs as tables."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tune.records import RecordError, current_epochs, read_json, read_records
+from analysis._checks import (
+    JUDGED_ON_VALIDATION,
+    RUN_FIELDS,
+    SEED_EPOCH_FIELDS,
+    TRIAL_EPOCH_FIELDS,
+    TRIAL_EVENT_FIELDS,
+    WINNER_FIELDS,
+    check_fields,
+    checked_records,
+    seed_run_fields,
+)
+from tune.records import RecordError, current_epochs, read_json
 
-__all__ = ["Run", "load_run"]
+__all__ = ["SEED_RUN_COLUMNS", "Run", "load_run"]
 
 _FORMAT = 1  # of run.json
 _ENDINGS = ("finished", "stopped", "failed")
@@ -24,12 +36,19 @@ class Run:
         trials: one row a trial: loss, trial_id, state (finished, stopped, failed, unfinished), epochs, val_accuracy
             (of its last epoch, a fraction), seconds, config, error.
         epochs: one row a trial and epoch, as recorded, with the loss.
+        seed_runs: one row a training run of the confirmation, with the columns of ``confirm.jsonl`` and two more:
+            failed, and accuracy, which is of the split that the role is judged on and chance for a run that failed.
+        seed_epochs: one row an epoch of such a run, finished or not, as recorded.
+        winners: ``winner_<loss>.json`` by loss.
     """
 
     folder: Path
     info: dict[str, Any]
     trials: pd.DataFrame
     epochs: pd.DataFrame
+    seed_runs: pd.DataFrame
+    seed_epochs: pd.DataFrame
+    winners: dict[str, dict[str, Any]]
 
     @property
     def dataset(self) -> str:
@@ -40,6 +59,49 @@ class Run:
     def losses(self) -> list[str]:
         """Losses in the order in which they were asked for."""
         return list(self.info["settings"]["losses"])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes of the data set; 0 where the run does not say."""
+        return _num_classes(self.info)
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing, a fraction; what a failed run counts."""
+        return _chance(self.info)
+
+    @property
+    def confirmation(self) -> dict[str, Any] | None:
+        """What the confirmation was asked for, None where there is none."""
+        return self.info.get("confirmation")
+
+    def seed_runs_of(self, role: str, arm: str, trial_id: str | None = None) -> pd.DataFrame:
+        """Return the runs of one arm, one a pair, by pair; the newest where a pair was run again.
+
+        Candidates of a loss share their seeds, so one of them must be meant, and an extended search may have found
+        another winner since: None means the winner as it is now, whose controls are AdaLoss's.
+        """
+        if trial_id is None and role in {"candidate", "winner", "control"}:
+            trial_id = self.winners.get("adaloss" if role == "control" else arm, {}).get("trial_id")
+        runs = self._runs_by_arm.get((role, arm), self.seed_runs.iloc[:0])
+        if trial_id is not None:
+            runs = runs[(runs["trial_id"] == trial_id) | runs["trial_id"].isna()]
+        elif role == "candidate":
+            runs = runs.iloc[:0]
+        return runs.drop_duplicates("pair", keep="last").sort_values("pair", ignore_index=True)
+
+    def accuracies(self, role: str, arm: str, trial_id: str | None = None) -> pd.Series:
+        """Return the accuracies of :meth:`seed_runs_of`, fractions by pair, chance for a run that failed."""
+        return self.seed_runs_of(role, arm, trial_id).set_index("pair")["accuracy"].astype(float)
+
+    def arms(self, role: str) -> list[str]:
+        """Return the arms that have a run in a role: losses in the order asked for, then others by name."""
+        found = {arm for other, arm in self._runs_by_arm if other == role}
+        return [loss for loss in self.losses if loss in found] + sorted(found - set(self.losses))
+
+    @cached_property
+    def _runs_by_arm(self) -> dict[tuple[str, str], pd.DataFrame]:
+        return {(str(role), str(arm)): runs for (role, arm), runs in self.seed_runs.groupby(["role", "arm"])}
 
 
 def load_run(folder: Path) -> Run:
@@ -52,23 +114,52 @@ def load_run(folder: Path) -> Run:
         raise RecordError(f"{folder}: there is no such folder")
     if not (folder / "run.json").is_file():
         raise RecordError(f"{folder}: holds no run (run.json is missing)")
-    info = read_json(folder / "run.json")
-    missing = {"settings", "dataset", "search_spaces", "invocations"} - info.keys()
-    if not missing and info.get("format") != _FORMAT:
-        raise RecordError(f"{folder / 'run.json'}: format {info.get('format')}, of another version of this program")
-    if missing:
-        raise RecordError(
-            f"{folder / 'run.json'}: was not written by this program ({', '.join(sorted(missing))} missing)"
-        )
+    info = _load_info(folder / "run.json")
     trials, epochs = [], []
     for loss in info["settings"]["losses"]:
-        try:
-            loss_epochs = current_epochs(read_records(folder / loss / "epochs.jsonl"))
-            epochs += [{"loss": loss, **record} for record in loss_epochs]
-            trials += _trials(loss, read_records(folder / loss / "trials.jsonl"), loss_epochs)
-        except KeyError as error:
-            raise RecordError(f"{folder / loss}: a record lacks {error}; the file was damaged or edited") from None
-    return Run(folder, info, pd.DataFrame(trials, columns=_TRIAL_COLUMNS), pd.DataFrame(epochs))
+        loss_epochs = current_epochs(checked_records(folder / loss / "epochs.jsonl", TRIAL_EPOCH_FIELDS))
+        epochs += [{"loss": loss, **record} for record in loss_epochs]
+        trials += _trials(loss, checked_records(folder / loss / "trials.jsonl", TRIAL_EVENT_FIELDS), loss_epochs)
+    seed_epochs = current_epochs(checked_records(folder / "confirm" / "epochs.jsonl", SEED_EPOCH_FIELDS), key="run_id")
+    return Run(
+        folder,
+        info,
+        pd.DataFrame(trials, columns=_TRIAL_COLUMNS),
+        pd.DataFrame(epochs),
+        _seed_runs(folder / "confirm.jsonl", info),
+        pd.DataFrame(seed_epochs, columns=None if seed_epochs else ["run_id", "epoch"]),
+        _winners(folder, info["settings"]["losses"]),
+    )
+
+
+def _load_info(path: Path) -> dict[str, Any]:
+    info = _read_object(path)
+    missing = {"settings", "dataset", "search_spaces", "invocations"} - info.keys()
+    if not missing and info.get("format") != _FORMAT:
+        raise RecordError(f"{path}: format {info.get('format')}, of another version of this program")
+    if missing:
+        raise RecordError(f"{path}: was not written by this program ({', '.join(sorted(missing))} missing)")
+    for key, fields in RUN_FIELDS.items():
+        part = info.get(key)
+        if part is None and key == "confirmation":
+            continue
+        if not isinstance(part, dict):
+            raise RecordError(f"{path}: '{key}' is not an object; the file was damaged or edited")
+        check_fields(f"{path}, {key}", part, fields)
+    for loss in info["settings"]["losses"]:
+        space = info["search_spaces"].get(loss) if isinstance(info["search_spaces"], dict) else None
+        if not isinstance(space, dict) or not isinstance(space.get("dimensions"), int):
+            raise RecordError(f"{path}: the search space of {loss} is missing; the file was damaged or edited")
+        if Path(loss).name != loss or loss in {".", ".."}:
+            raise RecordError(f"{path}: {loss!r} is no name of a loss; the file was damaged or edited")
+    return info
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path)
+    except RecursionError:
+        raise RecordError(f"{path}: cannot be read: nested too deeply") from None
 
 
 _TRIAL_COLUMNS = ["loss", "trial_id", "state", "epochs", "val_accuracy", "seconds", "config", "error"]
@@ -101,3 +192,45 @@ def _trials(loss: str, events: list[dict[str, Any]], epochs: list[dict[str, Any]
             row["seconds"] += epoch["seconds"]
             row["val_accuracy"] = epoch["val_accuracy"]
     return list(rows.values())
+
+
+SEED_RUN_COLUMNS = [
+    *("run_id", "role", "arm", "pair", "seed", "trial_id", "config", "epochs", "seconds", "val_accuracy"),
+    *("test_accuracy", "test_loss", "confusion", "angle_histograms", "curve", "error", "time", "accuracy", "failed"),
+]
+
+
+def _num_classes(info: dict[str, Any]) -> int:
+    return len(info["dataset"].get("classes") or [])
+
+
+def _chance(info: dict[str, Any]) -> float:
+    classes = _num_classes(info)
+    return 1 / classes if classes else 0.0
+
+
+def _seed_runs(path: Path, info: dict[str, Any]) -> pd.DataFrame:
+    rows = []
+    newest = {record["run_id"]: record for record in checked_records(path, seed_run_fields(_num_classes(info)))}
+    if newest and not _num_classes(info):
+        raise RecordError(f"{path.with_name('run.json')}: does not name the classes, so chance is unknown")
+    for record in newest.values():
+        measured = record.get("val_accuracy" if record["role"] in JUDGED_ON_VALIDATION else "test_accuracy")
+        if record.get("error"):
+            measured = None
+        accuracy = _chance(info) if measured is None else measured
+        rows.append(
+            {**record, "curve": record.get("curve") or [], "accuracy": accuracy, "failed": measured is None},
+        )
+    return pd.DataFrame(rows, columns=SEED_RUN_COLUMNS)
+
+
+def _winners(folder: Path, losses: list[str]) -> dict[str, dict[str, Any]]:
+    winners = {}
+    for loss in losses:
+        path = folder / f"winner_{loss}.json"
+        if path.exists():
+            winner = _read_object(path)
+            check_fields(str(path), winner, WINNER_FIELDS)
+            winners[loss] = winner
+    return winners

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tune.records import LossRecords, write_json
+from tests.analysis.example_run import write_example_run
+from tune.records import LossRecords, RecordFile, write_json
 
 
 class RunWriter:
@@ -16,9 +17,17 @@ class RunWriter:
         folder: of the run.
         losses: that the run was asked to search.
         partial: whether it trains on a part of the data.
+        dataset: its name.
     """
 
-    def __init__(self, folder: Path, losses: Sequence[str] = ("arcface", "softmax"), *, partial: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        losses: Sequence[str] = ("arcface", "softmax"),
+        *,
+        partial: bool = False,
+        dataset: str = "digits",
+    ) -> None:
         self.folder = folder
         folder.mkdir(parents=True)
         self.info: dict[str, Any] = {
@@ -31,7 +40,7 @@ class RunWriter:
                 "grace_epochs": 1,
                 "reduction_factor": 3.0,
             },
-            "dataset": {"name": "digits", "partial": partial, "train_images": 100},
+            "dataset": {"name": dataset, "partial": partial, "train_images": 100, "classes": list("0123456789")},
             "search_spaces": {loss: {"dimensions": 4 + number} for number, loss in enumerate(losses)},
             "invocations": [{}],
         }
@@ -67,6 +76,57 @@ class RunWriter:
     def event(self, loss: str, number: int, event: str, **details: Any) -> None:
         """Record an event of a trial."""
         LossRecords(self.folder / loss).event(f"{loss}-{number:04d}", event, **details)
+
+    def seed_run(self, role: str, arm: str, pair: int, accuracy: float | None = 0.9, **fields: Any) -> str:
+        """Record a training run of the confirmation, whose accuracy None means that it failed; return its id."""
+        validated = role in {"candidate", "robustness"}
+        record = {
+            "run_id": f"{role}-{arm}-{pair}",
+            "role": role,
+            "arm": arm,
+            "pair": pair,
+            "seed": 1000 + pair,
+            "trial_id": None,
+            "config": {"loss": arm, "loss_args": {}},
+            "epochs": 3,
+            "seconds": 6.0,
+            "val_accuracy": accuracy if validated else None,
+            "test_accuracy": None if validated else accuracy,
+            "test_loss": None,
+            "confusion": None,
+            "angle_histograms": None,
+            "curve": [],
+            "error": "diverged" if accuracy is None else None,
+            "time": 1.0,
+            **fields,
+        }
+        RecordFile(self.folder / "confirm.jsonl").append(record)
+        return str(record["run_id"])
+
+    def seed_runs(self, role: str, arm: str, accuracies: Sequence[float | None], **fields: Any) -> None:
+        """Record a run a pair."""
+        for pair, accuracy in enumerate(accuracies):
+            self.seed_run(role, arm, pair, accuracy, **fields)
+
+    def rewrite(self, **parts: Any) -> None:
+        """Change parts of run.json."""
+        self.info |= parts
+        write_json(self.folder / "run.json", self.info)
+
+
+@pytest.fixture(scope="session")
+def example_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes an example run without study.db unless asked for it, once for equal options; not to be changed."""
+    written: dict[str, Path] = {}
+
+    def get(**options: Any) -> Path:
+        key = repr(sorted(options.items()))
+        if key not in written:
+            folder = tmp_path_factory.mktemp("example") / str(options.get("dataset", "cifar10"))
+            written[key] = write_example_run(folder, **{"study": False, **options})
+        return written[key]
+
+    return get
 
 
 @pytest.fixture

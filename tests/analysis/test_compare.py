@@ -1,5 +1,8 @@
+import csv
+import io
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from analysis import compare
-from analysis.compare import comparison, comparison_text
+from analysis.compare import comparison, comparison_csv, comparison_markdown, comparison_text
+from analysis.load import load_run
+from analysis.verdict import verdicts
 from tune.console import run_command
 
 PROJECT = Path(__file__).parents[2]
@@ -181,6 +186,239 @@ def test_several_runs_follow_each_other(new_run):
     first, second = new_run("one"), new_run("two", ("adaloss",))
     text = comparison_text([first.folder, second.folder])
     assert text == comparison_text([first.folder]) + "\n\n" + comparison_text([second.folder])
+
+
+# --- Confirmed -------------------------------------------------------------------------------------------------------
+
+EXAMPLES = {
+    "whole": {"robustness": 8},
+    "running": {"dataset": "mnist", "finished": False, "controls": False},
+    "many losses": {
+        "dataset": "digits",
+        "seeds": 6,
+        "losses": ("arcface", "adaloss", "softmax", "adaloss_per_class", "norm_softmax"),
+        "robustness": 20,
+    },
+    "one seed": {"seeds": 1},
+    "two losses": {"losses": ("arcface", "adaloss"), "controls": False},
+    "no adaloss": {"losses": ("arcface", "softmax")},
+    "alone": {"losses": ("arcface",)},
+    "unknown data": {"dataset": "my_own"},
+}
+
+
+@pytest.fixture(params=EXAMPLES)
+def example(request, example_run):
+    return example_run(**EXAMPLES[request.param])
+
+
+def test_every_example_fits_a_terminal(example):
+    lines = comparison_text([example]).splitlines()
+    assert max(map(len, lines)) <= 110
+    assert not [line for line in lines if line != line.rstrip()]
+
+
+def test_every_example_is_json_markdown_and_csv(command, example):
+    code, out, err = command("--json", example)
+    assert (code, err) == (0, "")
+    assert strict(out) == comparison([example])
+    assert command("--markdown", example) == (0, comparison_markdown([example]) + "\n", "")
+    assert command("--csv", example) == (0, comparison_csv([example]) + "\n", "")
+
+
+def test_the_text_ends_with_the_verdict_and_markdown_begins_with_it(example_run):
+    folder = example_run(robustness=8)
+    (primary, *_) = verdicts([load_run(folder)])
+    assert primary.decision == "better"
+    text, markdown = comparison_text([folder]), comparison_markdown([folder])
+    headings = ["Test accuracy", "Convergence speed", "Robustness to tuning", "Budget", "Verdict on cifar10"]
+    assert [line for line in text.splitlines() if line in headings] == headings
+    assert primary.sentence in text.partition("Verdict on cifar10")[2]
+    assert markdown.startswith("### Verdict on cifar10\n\n- AdaLoss - ArcFace = ")
+    assert "not yet a comparison" not in text + markdown
+
+
+def test_everything_that_the_protocol_asks_for_is_said(example_run):
+    text = " ".join(comparison_text([example_run(robustness=8)]).split())
+    for words in (
+        "AdaLoss - softmax",
+        "ArcFace - softmax",
+        "AdaLoss - gated ArcFace",
+        "AdaLoss does not beat",
+        "70.00 % AdaLoss 3 of 3",
+        "The published claim: AdaLoss 68.13 %, ArcFace 62.35 %, difference +5.78 pp",
+        "at the published defaults: AdaLoss",
+        "after tuning: AdaLoss",
+        "both accuracies lie above the published ones",
+        "Collapsed: at most 15.00 %",
+        "Expected best of so many independent draws",
+        "ArcFace 6 12 of 12",
+        "controls - -",
+        "chosen adaloss: adaloss-0000, learning_rate 0.2",
+        "failed and count at chance: 1 of 34 (ArcFace)",
+    ):
+        assert words in text, words
+
+
+def test_the_numbers_of_the_table_are_those_of_the_records(example_run):
+    folder = example_run(robustness=8)
+    accuracies = load_run(folder).accuracies("winner", "adaloss")
+    (row,) = [
+        line.split()
+        for line in comparison_text([folder]).splitlines()
+        if line.startswith("AdaLoss  ") and "tuned" in line
+    ]
+    expected = [f"{100 * value:.2f}" for value in (accuracies.mean(), accuracies.min(), accuracies.max())]
+    assert [row[2], row[5], row[7]] == expected
+    assert row[4] == f"{100 * accuracies.std():.2f}"
+
+
+def test_a_confirmation_that_has_not_begun_leaves_the_search_as_it_was(full_run):
+    before = comparison_text([full_run.folder]).splitlines()
+    full_run.rewrite(confirmation={"seeds": 3, "history": []})
+    full_run.seed_run("candidate", "arcface", 0, trial_id="arcface-0000")
+    after = comparison_text([full_run.folder]).splitlines()
+    assert [line for line in after if line not in before] == [
+        "the confirmation has 1 runs behind it, none of them of a paired seed: there is no verdict yet"
+    ]
+    assert comparison([full_run.folder])[0]["confirmation"] is None
+
+
+def test_random_draws_alone_are_shown_without_a_verdict(new_run):
+    run = new_run("run", ("arcface", "adaloss"))
+    for arm in ("arcface", "adaloss", "gated"):
+        run.seed_runs("robustness", arm, [0.1, 0.8, 0.85])
+    text = comparison_text([run.folder])
+    assert "Robustness to tuning" in text
+    assert "no paired seed is finished: there is no verdict" in text
+
+
+def test_several_runs_share_the_correction_and_end_in_one_list(example_run):
+    folders = [example_run(robustness=8), example_run(**EXAMPLES["two losses"])]
+    text = comparison_text(folders)
+    ending = text.partition("All verdicts")[2]
+    assert ending.count("cifar10: AdaLoss - ArcFace = ") == 2
+    assert "Holm's correction over 2" in " ".join(text.split())
+    entries = comparison(folders)
+    assert [entry["confirmation"]["verdicts"][0]["family"] for entry in entries] == [2, 2]
+    assert "All verdicts" not in comparison_text(folders[:1])
+
+
+def test_csv_has_one_number_a_line(example_run):
+    folder = example_run(robustness=8)
+    rows = list(csv.DictReader(io.StringIO(comparison_csv([folder]))))
+    values = {(row["about"], row["subject"], row["quantity"]): row["value"] for row in rows}
+    assert len(values) == len(rows)
+    (primary, *_) = verdicts([load_run(folder)])
+    key = ("primary verdict", "adaloss - arcface")
+    assert float(values[*key, "result.mean"]) == primary.result.mean
+    assert float(values[*key, "p_holm"]) == primary.p_holm
+    assert float(values[*key, "differences.3"]) == primary.differences[3]
+    assert values[*key, "decision"] == "better"
+    assert values["search", "arcface", "best.trial_id"] == "arcface-0000"
+    assert {row["dataset"] for row in rows} == {"cifar10"}
+
+
+# --- What is wrong with a confirmation -------------------------------------------------------------------------------
+
+
+def test_a_run_given_twice_would_count_twice(command, full_run):
+    code, out, err = command(full_run.folder, full_run.folder / ".." / full_run.folder.name)
+    assert (code, out) == (2, "")
+    assert "given twice" in err
+
+
+@pytest.mark.parametrize("options", [("--json", "--csv"), ("--json", "--markdown"), ("--csv", "--markdown", "--json")])
+def test_one_form_at_a_time(command, full_run, options):
+    code, out, err = command(*options, full_run.folder)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "exclude each other" in err
+
+
+def test_a_half_written_confirmation_is_shown_as_far_as_it_goes(command, new_run):
+    run = new_run("run", ("arcface", "adaloss"))
+    run.seed_runs("winner", "arcface", [0.9, 0.91])
+    run.seed_runs("winner", "adaloss", [0.92, 0.93])
+    path = run.folder / "confirm.jsonl"
+    path.write_text(path.read_text()[:-40])
+    code, out, err = command(run.folder)
+    assert (code, err) == (0, "")
+    assert "AdaLoss has 1 seeds and ArcFace has 2 seeds; the 1 that both have are compared" in out
+    assert "inconclusive (at least 6 seeds needed)" in " ".join(out.split())
+
+
+def test_a_damaged_confirmation_is_said_in_one_line(command, example_run, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(example_run(robustness=8), folder)
+    path = folder / "confirm.jsonl"
+    path.write_text('{"run_id": 1}\n' + path.read_text())
+    code, out, err = command(folder)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"{path}, line 1: 'run_id' is 1, not text" in err
+
+
+def test_where_all_seeds_failed_that_is_said(command, new_run):
+    run = new_run("run", ("arcface", "adaloss", "softmax"))
+    for loss in ("arcface", "adaloss", "softmax"):
+        run.seed_runs("winner", loss, [None] * 6)
+    run.seed_runs("control", "gated", [None] * 6)
+    code, out, err = command(run.folder)
+    assert (code, err) == (0, "")
+    out = " ".join(out.split())
+    assert "inconclusive (every run failed)" in out
+    assert "6 of 6 runs of ArcFace failed and count at chance, 10.00 %" in out
+    assert "equivalent" not in out
+    assert "better" not in out.replace("not shown to be better", "")
+
+
+def test_one_loss_alone_is_shown_and_not_compared(command, new_run):
+    run = new_run("run", ("arcface",))
+    run.seed_runs("winner", "arcface", [0.9] * 6)
+    code, out, err = command(run.folder)
+    assert (code, err) == (0, "")
+    assert "only ArcFace has paired seeds: there is nothing to compare it with" in out
+    assert "90.00 %" in out
+
+
+def test_without_adaloss_the_others_are_compared(command, new_run):
+    run = new_run("run", ("arcface", "softmax"))
+    for loss, accuracy in (("arcface", 0.9), ("softmax", 0.95)):
+        run.seed_runs("winner", loss, [accuracy + 0.001 * pair for pair in range(8)])
+    code, out, _ = command(run.folder)
+    assert code == 0
+    assert "AdaLoss - ArcFace: not compared, no paired seed of AdaLoss" in out
+    (row,) = [line for line in out.splitlines() if line.startswith("ArcFace - softmax")]
+    assert row.split()[3:5] == ["-5.00", "[-5.00,"]
+    assert "worse" in row
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {"loss": 3, "loss_args": "none"}, {"loss_args": [1], "x": {"deep": [None]}}, {"x": math.nan}]
+)
+def test_a_configuration_may_hold_anything(command, new_run, config):
+    run = new_run("run", ("arcface",))
+    winner = json.dumps({"trial_id": "arcface-0000", "config": config})  # with NaN, which our writers replace
+    (run.folder / "winner_arcface.json").write_text(winner)
+    run.seed_runs("winner", "arcface", [0.9] * 2, config=config)
+    run.event("arcface", 0, "started", config=config)
+    run.epoch("arcface", 0, 1, 0.5)
+    run.event("arcface", 0, "finished")
+    for option in ((), ("--json",), ("--markdown",), ("--csv",)):
+        code, out, err = command(*option, run.folder)
+        assert (code, err) == (0, "")
+        assert "arcface-0000" in out
+
+
+def test_names_from_files_command_no_terminal(command, new_run):
+    run = new_run("run", ("arcface", "adaloss"), dataset="\x1b[2Jdigits\nerror: none")
+    run.trial("arcface", 0, [], "failed", error="\x1b[31mred\nlast\x07")
+    run.seed_runs("winner", "arcface", [0.9] * 6)
+    run.seed_runs("winner", "adaloss", [0.9] * 6)
+    run.seed_runs("control", "\x1b]0;title\x07", [0.9] * 6)
+    for option in ((), ("--markdown",)):
+        code, out, _ = command(*option, run.folder)
+        assert code == 0
+        assert not [c for c in out if not c.isprintable() and c != "\n"]
 
 
 # --- As a command ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,230 @@
+"""What each kind of record must hold, so that what comes after may rely on it.
+
+A record that does not is a damaged, edited or foreign file: RecordError names the file, the line and the value.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tune.records import RecordError, read_records
+
+__all__ = [
+    "JUDGED_ON_VALIDATION",
+    "ROLES",
+    "RUN_FIELDS",
+    "SEED_EPOCH_FIELDS",
+    "TRIAL_EPOCH_FIELDS",
+    "TRIAL_EVENT_FIELDS",
+    "WINNER_FIELDS",
+    "Fields",
+    "check_fields",
+    "checked_records",
+    "seed_run_fields",
+]
+
+ROLES = ("candidate", "winner", "untuned", "control", "robustness")
+JUDGED_ON_VALIDATION = frozenset({"candidate", "robustness"})  # the other roles are judged on the test split
+ANGLE_BINS = 90  # over [0, pi] rad
+_LARGEST = 2.0**63  # no number of a run is near it; beyond it, tables of integers overflow
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST  # NaN is not
+
+
+def _is_seconds(value: Any) -> bool:
+    return _is_number(value) and value >= 0
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_number, value))
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _or_none(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    def is_good(value: Any) -> bool:
+        return value is None or test(value)
+
+    return is_good
+
+
+Fields = Mapping[str, tuple[Callable[[Any], bool], str, bool]]  # test, what it wants in words, whether it must be there
+
+_TEXT = (_is_text, "text", True)
+_COUNT = (_is_count, "a whole number, 0 or more", True)
+_SECONDS = (_is_seconds, "seconds, 0 or more", True)
+_OBJECT = (_is_object, "an object", True)
+_OPTIONAL_TEXT = (_or_none(_is_text), "text or null", False)
+_OPTIONAL_NUMBER = (_or_none(_is_number), "a number or null", False)
+_OPTIONAL_SHARE = (_or_none(_is_share), "a share between 0 and 1 or null", False)
+_OPTIONAL_NUMBERS = (_or_none(_is_numbers), "a list of numbers or null", False)
+
+# Whatever an epoch says beside its number; NaN is recorded as null.
+_MEASURED: Fields = {
+    "val_accuracy": _OPTIONAL_SHARE,
+    "train_accuracy": _OPTIONAL_SHARE,
+    **dict.fromkeys(
+        ("val_loss", "train_loss", "margin_rad", "margin_raw_rad", "difficulty", "competence"), _OPTIONAL_NUMBER
+    ),
+    **dict.fromkeys(("learning_rate", "images_per_s", "time"), _OPTIONAL_NUMBER),
+    **dict.fromkeys(("margin_per_class_rad", "margin_steps_rad"), _OPTIONAL_NUMBERS),
+}
+_CURVE_FIELDS: Fields = {"epoch": _COUNT, "seconds": (_or_none(_is_seconds), "seconds or null", False), **_MEASURED}
+SEED_EPOCH_FIELDS: Fields = {"run_id": _TEXT, **_CURVE_FIELDS}
+TRIAL_EPOCH_FIELDS: Fields = {
+    "trial_id": _TEXT,
+    "epoch": _COUNT,
+    "seconds": _SECONDS,
+    **_MEASURED,
+    "val_accuracy": (_or_none(_is_share), "a share between 0 and 1 or null", True),
+}
+TRIAL_EVENT_FIELDS: Fields = {
+    "trial_id": _TEXT,
+    "event": _TEXT,
+    "config": (_or_none(_is_object), "an object or null", False),
+    "error": _OPTIONAL_TEXT,
+}
+RUN_FIELDS: dict[str, Fields] = {
+    "settings": {
+        "losses": (_is_texts, "a list of names", True),
+        "model": _TEXT,
+        **dict.fromkeys(("trials", "max_epochs", "grace_epochs"), _COUNT),
+        "reduction_factor": (_is_number, "a number", True),
+    },
+    "dataset": {
+        "name": _TEXT,
+        "partial": (lambda value: isinstance(value, bool), "true or false", True),
+        "train_images": _COUNT,
+        "classes": (_or_none(lambda value: _is_texts(value) and value), "a list of names", False),
+        "test_images": (_or_none(_is_count), "a whole number, 0 or more", False),
+    },
+    "confirmation": {
+        "seeds": (_is_count, "a whole number, 0 or more", False),
+        "history": (lambda value: isinstance(value, list) and all(map(_is_object, value)), "a list of objects", False),
+    },
+}
+_CANDIDATE_FIELDS: Fields = {"trial_id": _TEXT, "val_accuracy": _OPTIONAL_SHARE}
+
+
+def _is_candidates(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_object(item) and _is_sound(item, _CANDIDATE_FIELDS) for item in value)
+
+
+WINNER_FIELDS: Fields = {
+    "trial_id": _TEXT,
+    "config": _OBJECT,
+    "candidates": (_or_none(_is_candidates), "a list of candidates", False),
+}
+
+
+def seed_run_fields(classes: int) -> Fields:
+    """Return what a line of confirm.jsonl must hold on a data set of so many classes."""
+
+    def is_confusion(value: Any) -> bool:
+        return _is_counts(value, (classes, classes))
+
+    return {
+        "run_id": _TEXT,
+        "role": (lambda value: value in ROLES, f"one of {', '.join(ROLES)}", True),
+        "arm": _TEXT,
+        "pair": _COUNT,
+        "seed": _COUNT,
+        "trial_id": _OPTIONAL_TEXT,
+        "config": _OBJECT,
+        "epochs": _COUNT,
+        "seconds": _SECONDS,
+        "val_accuracy": _OPTIONAL_SHARE,
+        "test_accuracy": _OPTIONAL_SHARE,
+        "test_loss": _OPTIONAL_NUMBER,
+        "confusion": (_or_none(is_confusion), f"a table of {classes} x {classes} counts or null", False),
+        "angle_histograms": (_or_none(_is_histograms), f"histograms of {ANGLE_BINS} counts or null", False),
+        "curve": (_or_none(_is_curve), "a list of epochs or null", False),
+        "error": _OPTIONAL_TEXT,
+        "time": _OPTIONAL_NUMBER,
+    }
+
+
+def _is_counts(value: Any, shape: tuple[int, ...]) -> bool:
+    try:
+        counts = np.array(value)
+    except (ValueError, OverflowError):  # ragged, or a number beyond all measure
+        return False
+    return counts.dtype.kind == "i" and counts.shape == shape and bool((counts >= 0).all())
+
+
+def _is_histograms(value: Any) -> bool:
+    return _is_object(value) and all(
+        _is_object(value.get(when)) and all(_is_counts(value[when].get(to), (ANGLE_BINS,)) for to in _ANGLES_TO)
+        for when in ("before", "after")
+    )
+
+
+_ANGLES_TO = ("own", "nearest_other")
+
+
+def _is_curve(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_object(item) and _is_sound(item, _CURVE_FIELDS) for item in value)
+
+
+def _is_sound(record: Mapping[str, Any], fields: Fields) -> bool:
+    return _first_fault(record, fields) is None
+
+
+def _first_fault(record: Mapping[str, Any], fields: Fields) -> str | None:
+    for name, (is_good, wanted, needed) in fields.items():
+        if name not in record:
+            if needed:
+                return f"lacks '{name}'"
+        elif not is_good(record[name]):
+            return f"'{name}' is {_shortened(record[name])}, not {wanted}"
+    return None
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+def check_fields(place: str, record: Mapping[str, Any], fields: Fields) -> None:
+    """Raise RecordError, beginning with the place, unless a record holds what it must."""
+    if fault := _first_fault(record, fields):
+        raise RecordError(f"{place}: {fault}; the file was damaged or edited")
+
+
+def checked_records(path: Path, fields: Fields) -> list[dict[str, Any]]:
+    """Return the records of a file of JSON lines, [] where there is none; a torn last line is left out.
+
+    Raises:
+        RecordError: the file cannot be read, or a line does not hold what it must.
+    """
+    try:
+        records = read_records(path)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise RecordError(f"{path}: a line is nested too deeply; the file was damaged or edited") from None
+    for number, record in enumerate(records, start=1):
+        check_fields(f"{path}, line {number}", record, fields)
+    return records

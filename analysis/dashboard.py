@@ -1,0 +1,132 @@
+"""Show runs as pages of pictures: live, as one HTML file, or as PNG files.
+
+python analysis/dashboard.py results/NAME
+python analysis/dashboard.py results/NAME --html report.html
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+_HERE = Path(__file__).resolve().parent
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _HERE]
+if str(_HERE.parent) not in sys.path:
+    sys.path.insert(0, str(_HERE.parent))
+
+import typer  # noqa: E402
+
+from analysis.load import Run, load_run  # noqa: E402
+from tune.console import run_command  # noqa: E402
+from tune.records import RecordError  # noqa: E402
+
+__all__ = ["write_pictures", "write_report"]
+
+
+def main(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of runs, such as results/NAME")],
+    html_file: Annotated[Path | None, typer.Option("--html", help="write one self-contained page and end")] = None,
+    png: Annotated[Path | None, typer.Option(metavar="DIR", help="write every picture as PNG and end")] = None,
+    host: Annotated[str, typer.Option(help="address that the live page listens on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port of the live page")] = 8050,
+    interval: Annotated[float, typer.Option(min=0.5, help="seconds between updates of the live page")] = 3.0,
+) -> None:
+    """Show runs: verdict, learning curves, margins, the search, paired tests, embeddings, confusion.
+
+    Without --html and --png, a live page follows the runs until Ctrl-C. A run that is not finished is shown as far as
+    it has come.
+    """
+    places = [folder.resolve() for folder in runs]
+    for folder, place in zip(runs, places, strict=True):
+        if places.count(place) > 1:
+            raise RecordError(f"{folder}: given twice; p values are corrected over all runs, so each may be given once")
+    if html_file is None and png is None:
+        from analysis.live import serve
+
+        serve(runs, host=host, port=port, interval_s=interval)
+        return
+    loaded = [load_run(folder) for folder in runs]
+    if html_file is not None:
+        try:
+            _write_page(loaded, html_file)
+        except OSError as error:
+            raise RecordError(f"{html_file}: cannot be written: {error.strerror}") from None
+        print(f"page: {html_file}")
+    if png is not None:
+        print(f"{len(write_pictures(loaded, png))} pictures: {png}")
+
+
+def write_report(folders: list[Path], target: Path) -> None:
+    """Write one self-contained page; a reader, or a kill, meets the old file or the new one and nothing between.
+
+    Raises:
+        RecordError: a folder holds no run, or a damaged one.
+        OSError: the page cannot be written.
+    """
+    _write_page([load_run(folder) for folder in folders], target)
+
+
+def _write_page(runs: list[Run], target: Path) -> None:
+    from analysis.page import page_html
+
+    if target.is_dir():
+        raise IsADirectoryError(None, "it is a folder")
+    text = page_html(runs)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_pictures(runs: list[Run], folder: Path, *, width_px: int = 800, scale: float = 2.0) -> list[Path]:
+    """Write every picture as KEY.png and return the paths.
+
+    Args:
+        runs: to draw.
+        folder: where to; made if its parent exists.
+        width_px: of the pictures before scaling; heights are the pictures' own.
+        scale: pixels of the file for each.
+
+    Raises:
+        RecordError: no browser is found, or the folder cannot be written.
+    """
+    import kaleido
+    from kaleido.errors import BrowserClosedError, BrowserFailedError, ChromeNotFoundError
+
+    from analysis.plots import PAGES, download_name
+
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RecordError(f"{folder}: cannot be written: {error.strerror}") from None
+    jobs = [
+        {
+            "fig": picture.figure,
+            "path": folder / f"{download_name(picture)}.png",
+            "opts": {"format": "png", "width": width_px, "height": picture.figure.layout.height, "scale": scale},
+        }
+        for page in PAGES
+        for picture in page.build(runs).pictures
+    ]
+    try:
+        # Without mathjax=False it would load a script from the network.
+        kaleido.write_fig_from_object_sync(jobs, cancel_on_error=True, kopts={"mathjax": False})
+    except ChromeNotFoundError:
+        raise RecordError(
+            "PNG files need Chromium or Google Chrome, and none was found; install one, or name it in the variable "
+            "BROWSER_PATH"
+        ) from None
+    except (BrowserFailedError, BrowserClosedError, TimeoutError):
+        raise RecordError(
+            "the browser that draws PNG files ended or did not answer; another one can be named in the variable "
+            "BROWSER_PATH"
+        ) from None
+    except OSError as error:
+        raise RecordError(f"{folder}: cannot be written: {error.strerror}") from None
+    return [Path(job["path"]) for job in jobs]
+
+
+if __name__ == "__main__":
+    run_command(main)

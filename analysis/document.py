@@ -1,0 +1,110 @@
+"""A report as plain blocks, and the two ways to write it down: for a terminal and as Markdown."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Block", "Heading", "Items", "Paragraph", "Table", "to_markdown", "to_text"]
+
+WIDTH = 110  # columns of a terminal
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Names what follows."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Prose, wrapped where lines end."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Items:
+    """Statements that stand for themselves, one a line; an indented one explains the one before."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of equal length under a header; all columns but the first `left` are numbers and end together."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: int = 1
+
+
+Block = Heading | Paragraph | Items | Table
+
+
+def to_text(blocks: Iterable[Block]) -> str:
+    """Return the blocks for a terminal of 110 columns."""
+    return "\n\n".join("\n".join(_text_lines(block)) for block in blocks)
+
+
+def _text_lines(block: Block) -> list[str]:
+    match block:
+        case Heading(text):
+            return [printable(text), "-" * len(printable(text))]
+        case Paragraph(text):
+            return _wrapped(text)
+        case Items(lines):
+            return [line for item in lines for line in _wrapped(item, "    ")]
+        case Table(header, rows, left):
+            return aligned([header, *rows], left)
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(
+        printable(text), WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Return rows as lines in which columns begin (the first ones) or end (all others) together."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def printable(text: str) -> str:
+    """Return a text from a file without line breaks and without what would command a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def to_markdown(blocks: Iterable[Block]) -> str:
+    """Return the blocks as GitHub's Markdown."""
+    return "\n\n".join("\n".join(_markdown_lines(block)) for block in blocks)
+
+
+def _markdown_lines(block: Block) -> list[str]:
+    match block:
+        case Heading(text):
+            return [f"### {_escaped(text)}"]
+        case Paragraph(text):
+            return [_escaped(text)]
+        case Items(lines):
+            return [f"{'  ' if line.startswith(' ') else ''}- {_escaped(line.strip())}" for line in lines]
+        case Table(header, rows, left):
+            rule = [":--" if place < left else "--:" for place in range(len(header))]
+            return [_row(map(_escaped, header)), _row(rule), *(_row(map(_escaped, row)) for row in rows)]
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    """Return a text of which Markdown shows every character."""
+    return "".join(f"\\{c}" if c in r"\`*_[]<|" else c for c in printable(text))

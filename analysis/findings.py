@@ -1,0 +1,153 @@
+"""All that the records of a run say, gathered: what the search found, and what the confirmation showed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.budget import Spent, caveats, spending
+from analysis.claims import Claim, adaptivity, claims
+from analysis.draws import Robustness, robustness
+from analysis.load import Run
+from analysis.speed import Speed, convergence
+from analysis.verdict import CONTROLS, Verdict, verdicts
+
+__all__ = ["Accuracy", "Findings", "findings", "search_summary"]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Test accuracies of an arm over its paired seeds, fractions; failed runs at chance.
+
+    Args:
+        role: winner, untuned or control.
+        arm: a loss or a control.
+        seeds: how many runs.
+        failed: of them.
+        mean: of the accuracies.
+        sd: their standard deviation, None for a single one.
+        lowest: of them.
+        highest: of them.
+        validation: mean validation accuracy with which the configuration was chosen, None where it was not.
+    """
+
+    role: str
+    arm: str
+    seeds: int
+    failed: int
+    mean: float
+    sd: float | None
+    lowest: float
+    highest: float
+    validation: float | None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a run shows; everything but the search is empty before its confirmation has results.
+
+    Args:
+        run: the records.
+        search: of each loss, what its search came to.
+        accuracies: of each arm on the paired seeds.
+        verdicts: of each comparison.
+        adaptivity: what the controls say.
+        speed: of learning.
+        claims: the published claim, checked.
+        robustness: of random configurations.
+        spent: on each loss.
+        caveats: what limits all of this.
+    """
+
+    run: Run
+    search: tuple[dict[str, Any], ...]
+    accuracies: tuple[Accuracy, ...]
+    verdicts: tuple[Verdict, ...]
+    adaptivity: str | None
+    speed: Speed | None
+    claims: tuple[Claim, ...]
+    robustness: Robustness | None
+    spent: tuple[Spent, ...]
+    caveats: tuple[str, ...]
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether any paired seed, or random draw, has a result."""
+        return bool(self.accuracies or self.robustness)
+
+
+def findings(runs: Sequence[Run]) -> list[Findings]:
+    """Return what each run shows; p values are corrected over all of them."""
+    by_run: dict[str, list[Verdict]] = {str(run.folder): [] for run in runs}
+    for verdict in verdicts(runs):
+        by_run[verdict.run].append(verdict)
+    return [_of_run(run, by_run[str(run.folder)]) for run in runs]
+
+
+def _of_run(run: Run, own: list[Verdict]) -> Findings:
+    return Findings(
+        run=run,
+        search=tuple(search_summary(run, loss) for loss in run.losses),
+        accuracies=tuple(_accuracy(run, role, arm) for role in _TESTED for arm in _arms(run, role)),
+        verdicts=tuple(own),
+        adaptivity=adaptivity(own),
+        speed=convergence(run),
+        claims=tuple(claims(run)),
+        robustness=robustness(run),
+        spent=tuple(spending(run)),
+        caveats=tuple(caveats(run)),
+    )
+
+
+_TESTED = ("winner", "untuned", "control")
+
+
+def _arms(run: Run, role: str) -> list[str]:
+    arms = run.arms(role)
+    if role == "control":
+        arms = [arm for arm in CONTROLS if arm in arms]
+    return [arm for arm in arms if len(run.seed_runs_of(role, arm))]
+
+
+def _accuracy(run: Run, role: str, arm: str) -> Accuracy:
+    runs, values = run.seed_runs_of(role, arm), run.accuracies(role, arm)
+    chosen = run.accuracies("candidate", arm) if role == "winner" else values.iloc[:0]
+    return Accuracy(
+        role=role,
+        arm=arm,
+        seeds=len(values),
+        failed=int(runs["failed"].astype(bool).sum()),
+        mean=float(values.mean()),
+        sd=float(values.std()) if len(values) > 1 else None,
+        lowest=float(values.min()),
+        highest=float(values.max()),
+        validation=float(chosen.mean()) if len(chosen) else None,
+    )
+
+
+def search_summary(run: Run, loss: str) -> dict[str, Any]:
+    """Return what the search of a loss came to: counts, cost, the first error and the best trial."""
+    trials = run.trials[run.trials["loss"] == loss]
+    counts = trials["state"].value_counts()
+    # A trial that was stopped early has seen less of its schedule: it is the best only where none was finished.
+    judged = trials[(trials["state"] == "finished") & trials["val_accuracy"].notna()]
+    if judged.empty:
+        judged = trials[(trials["state"] == "stopped") & trials["val_accuracy"].notna()]
+    best = None if judged.empty else judged.sort_values(["val_accuracy", "trial_id"], ascending=[False, True]).iloc[0]
+    errors = [error.strip().splitlines() for error in trials["error"].dropna()]
+    return {
+        "loss": loss,
+        "dimensions": run.info["search_spaces"][loss]["dimensions"],
+        "trials": len(trials),
+        **{state: int(counts.get(state, 0)) for state in ("finished", "stopped", "failed", "unfinished")},
+        "epochs": int(trials["epochs"].sum()),
+        "seconds": float(trials["seconds"].sum()),
+        "first_error": errors[0][-1] if errors and errors[0] else None,
+        "best": None
+        if best is None
+        else {
+            "trial_id": best["trial_id"],
+            "val_accuracy": float(best["val_accuracy"]),
+            "epochs": int(best["epochs"]),
+            "config": best["config"],
+        },
+    }

@@ -1,0 +1,111 @@
+"""Controls: whether adaptivity is what helps."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pandas as pd
+
+from analysis.claims import adaptivity
+from analysis.load import Run
+from analysis.plots.bands import SeedCurves, add_band, curves_of_role
+from analysis.plots.forest import few_seeds, forest, strip, two_lines
+from analysis.plots.paired import comparisons, failures, nothing_tested
+from analysis.plots.picture import NamedRun, Picture, Sheet, collect, named
+from analysis.plots.style import arm_name, look, new_figure, percent, shown
+from analysis.plots.tables import verdict_table, verdicts_by_run
+from analysis.verdict import CONTROLS
+from analysis.wording import listed
+from analysis.wording import percent as percent_text
+
+__all__ = ["build_controls", "control_accuracies", "control_differences", "control_margins"]
+
+
+def build_controls(runs: list[Run]) -> Sheet:
+    """Return the page: what the controls say, then the pictures."""
+    sheet = collect(runs, control_accuracies, control_differences, control_margins)
+    by_run = verdicts_by_run(named(runs))
+    lines = [f"{run.prefix}{said}" for run, found in by_run if (said := adaptivity(found))]
+    table = verdict_table(by_run, "control")
+    return replace(sheet, lines=tuple(lines), tables=(table,) if table else ())
+
+
+def _arms(run: Run) -> list[str]:
+    found = run.arms("control")
+    return [arm for arm in CONTROLS if arm in found] + [arm for arm in found if arm not in CONTROLS]
+
+
+def _why_not(run: Run) -> str:
+    if run.confirmation is not None and not run.confirmation.get("controls"):
+        return "the confirmation was not asked for controls."
+    return nothing_tested(run) if run.confirmation is None else "no control has come to its end yet."
+
+
+def control_accuracies(named_run: NamedRun) -> Iterator[Picture | str]:
+    """Draw the test accuracies of AdaLoss, ArcFace and the controls, seed by seed."""
+    run, arms = named_run.run, _arms(named_run.run)
+    title = f"Test accuracies of the controls on {named_run.label}"
+    if not arms:
+        yield f"{title}: {_why_not(run)}"
+        return
+    losses = [loss for loss in ("adaloss", "arcface") if loss in run.arms("winner")]
+    values: dict[str, pd.Series] = {loss: run.accuracies("winner", loss) for loss in losses}
+    values |= {arm: run.accuracies("control", arm) for arm in arms}
+    key = f"controls-{named_run.slug}"
+    means = {arm: float(series.mean()) for arm, series in values.items()}
+    highest = [arm_name(arm) for arm, mean in means.items() if abs(mean - max(means.values())) < 1e-9]
+    failed = failures(run, "control", arms)
+    yield Picture(
+        key,
+        title,
+        f"One point a seed, bars are means. The highest mean, {percent_text(max(means.values()))}, has "
+        f"{listed(highest)}; whether that is more than chance, the differences say.{failed}",
+        strip(key, values, percent).update_xaxes(title_text="test accuracy (%)"),
+    )
+
+
+def control_differences(named_run: NamedRun) -> Iterator[Picture | str]:
+    """Draw AdaLoss minus each control."""
+    run, key = named_run.run, f"control-differences-{named_run.slug}"
+    title = f"AdaLoss minus each control on {named_run.label}"
+    found = comparisons(run, "control")
+    if not found:
+        if _arms(run):
+            yield f"{title}: AdaLoss and the controls have no seed in common yet."
+        return
+    above = [arm_name(c.second) for c in found if c.result.t_interval and c.result.t_interval.low > 0]
+    below = [arm_name(c.second) for c in found if c.result.t_interval and c.result.t_interval.high < 0]
+    parts = [f"ahead of {'; '.join(above)}" if above else "", f"behind {'; '.join(below)}" if below else ""]
+    text = " and ".join(part for part in parts if part) or "neither ahead of nor behind any control"
+    names = [f"- {two_lines(comparison.second)}" for comparison in found]
+    yield Picture(
+        key,
+        title,
+        f"By 95 % t intervals, not corrected for their number, AdaLoss is {text}; n {found[0].result.n}."
+        f"{few_seeds(found)}",
+        forest(key, found, dots=True, names=names),
+    )
+
+
+def control_margins(named_run: NamedRun) -> Iterator[Picture | str]:
+    """Draw the margin that AdaLoss and each control applied, by epoch."""
+    run, key = named_run.run, f"control-margins-{named_run.slug}"
+    title = f"Margins that the controls applied on {named_run.label}"
+    arms = _arms(run)
+    curves: dict[str, SeedCurves | None] = {"adaloss": curves_of_role(run, "winner", "adaloss")}
+    curves |= {arm: curves_of_role(run, "control", arm) for arm in arms}
+    found = {arm: curve for arm, curve in curves.items() if curve is not None and curve.has("margin_rad")}
+    if not arms:
+        return  # said once on this page
+    if len(found) < 2:
+        yield f"{title}: no control has recorded a margin."
+        return
+    figure = new_figure(key, height=420)
+    for arm, curve in found.items():
+        style = look(arm)
+        add_band(figure, curve, "margin_rad", name=shown(arm), colour=style.colour, unit=" rad", dash=style.dash)
+    figure.update_xaxes(title_text="epoch")
+    figure.update_yaxes(title_text="applied margin (rad)", rangemode="tozero")
+    means = ", ".join(f"{arm_name(arm)} {curve.range('margin_rad')['mean'].mean():.3f}" for arm, curve in found.items())
+    yield Picture(
+        key, title, f"Lines: means over seeds, bands: lowest to highest. Means over epochs in rad: {means}.", figure
+    )

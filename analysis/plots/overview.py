@@ -1,0 +1,66 @@
+"""Overview: the verdict, what limits it, the differences that it rests on, and where the numbers come from."""
+
+from analysis.findings import Findings, findings
+from analysis.load import Run
+from analysis.plots.forest import Comparison, described, few_seeds, forest, row_name
+from analysis.plots.paired import nothing_tested
+from analysis.plots.picture import NamedRun, Picture, Sheet, named
+from analysis.plots.style import safe
+from analysis.plots.tables import accuracy_table, budget_table, provenance_table
+from analysis.verdict import Verdict
+
+__all__ = ["build_overview", "differences", "statements"]
+
+
+def build_overview(runs: list[Run]) -> Sheet:
+    """Return the page."""
+    everything = list(zip(named(runs), findings(runs), strict=True))
+    names = [run for run, _ in everything]
+    picture = differences(everything)
+    missing = "Differences of test accuracy: no two losses have been tested on the same seed yet."
+    return Sheet(
+        lines=tuple(line for run, found in everything for line in statements(run, found)),
+        pictures=(picture,) if picture else (),
+        tables=(accuracy_table(names), budget_table(everything), provenance_table(names)),
+        notes=() if picture else (missing,),
+    )
+
+
+def statements(run: NamedRun, found: Findings) -> list[str]:
+    """Return what a run says: verdicts against other losses, adaptivity, the published claim, and what limits it."""
+    losses = [verdict for verdict in found.verdicts if verdict.kind != "control"]
+    lines = [verdict.sentence for verdict in losses]
+    if not any(verdict.result for verdict in losses):
+        reason = nothing_tested(run.run) if not run.run.arms("winner") else "no two losses have a seed in common."
+        lines = [f"no verdict yet: {reason} Accuracies of the search are the best of many single runs."]
+    if found.adaptivity:
+        lines.append(found.adaptivity)
+    lines += [f"the published claim, {claim.sentence}" for claim in found.claims if claim.published_gap is not None]
+    notes = dict.fromkeys(note for verdict in losses for note in verdict.notes)  # each once, in order
+    lines += [f"note: {note}" for note in (*notes, *found.caveats)]
+    return [f"{run.prefix}{line}" for line in lines]
+
+
+def differences(everything: list[tuple[NamedRun, Findings]]) -> Picture | None:
+    """Draw the differences between losses on every data set; None where nothing was tested in pairs."""
+    rows: list[tuple[str, Comparison]] = []
+    for run, found in everything:
+        prefix = f"{safe(run.label, 24)}:<br>" if run.prefix else ""
+        compared = [_comparison(verdict) for verdict in found.verdicts if verdict.kind != "control"]
+        rows += [(f"{prefix}{row_name(comparison)}", comparison) for comparison in compared if comparison]
+    if not rows:
+        return None
+    drawn = [comparison for _, comparison in rows]
+    figure = forest("overview-differences", drawn, dots=False, names=[name for name, _ in rows])
+    return Picture(
+        "overview-differences",
+        "Differences of test accuracy, paired by seed",
+        f"Right of 0 the first of a pair is better. {described(drawn[0])}{few_seeds(drawn)}",
+        figure,
+    )
+
+
+def _comparison(verdict: Verdict) -> Comparison | None:
+    if verdict.result is None:
+        return None
+    return Comparison(verdict.first, verdict.second, verdict.pairs, verdict.differences, verdict.result)

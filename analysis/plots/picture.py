@@ -1,0 +1,136 @@
+"""What a page is made of: pictures with a title and a caption, tables, statements, and notes on what is not there."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from analysis.load import Run
+
+__all__ = ["NamedRun", "Page", "Picture", "Sheet", "Table", "collect", "download_name", "named", "plain", "slug"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as a paper would have it.
+
+    Args:
+        key: unique within a page and stable while a run grows; letters, digits and hyphens.
+        title: plain text.
+        caption: plain text; what to see.
+        figure: with a height and no width.
+        wide: wants the whole width of the page.
+    """
+
+    key: str
+    title: str
+    caption: str
+    figure: go.Figure
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Plain texts in rows; the first column names the row.
+
+    Args:
+        key: unique within a page.
+        title: above it.
+        caption: below it.
+        columns: heads.
+        rows: as many cells each.
+        texts: whether cells are words, read from the left, and not numbers.
+    """
+
+    key: str
+    title: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    texts: bool = False
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What a page shows, from top to bottom.
+
+    Args:
+        lines: statements.
+        pictures: that can be drawn from what is there.
+        tables: of what a picture would not show better.
+        notes: a sentence for each picture that cannot, saying why.
+    """
+
+    lines: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of the dashboard.
+
+    Args:
+        key: for ids and addresses.
+        title: for the navigation.
+        build: makes the page from runs.
+    """
+
+    key: str
+    title: str
+    build: Callable[[list[Run]], Sheet]
+
+
+@dataclass(frozen=True)
+class NamedRun:
+    """A run with the names that it has on the page.
+
+    Args:
+        run: the records.
+        label: plain text: the data set, with the run's folder where two runs have the same data set.
+        slug: the same for keys.
+        prefix: the label and a colon before statements, nothing for a run that stands alone.
+    """
+
+    run: Run
+    label: str
+    slug: str
+    prefix: str = ""
+
+
+def named(runs: list[Run]) -> list[NamedRun]:
+    """Name runs by data set, by folder where that is not enough, and by number where that is not either."""
+    datasets = [plain(re.split(r"[/\\]", run.dataset.rstrip("/\\"))[-1]) for run in runs]
+    found: list[NamedRun] = []
+    for run, dataset in zip(runs, datasets, strict=True):
+        label = dataset if datasets.count(dataset) == 1 else f"{dataset}, {plain(run.folder.resolve().name)}"
+        taken = {other.slug for other in found}
+        numbered = (label, *(f"{label} ({number})" for number in range(2, len(runs) + 1)))
+        label = next(name for name in numbered if slug(name) not in taken)
+        found.append(NamedRun(run, label, slug(label), f"{label}: " if len(runs) > 1 else ""))
+    return found
+
+
+def collect(runs: list[Run], *makers: Callable[[NamedRun], Iterable[Picture | str]]) -> Sheet:
+    """Let each maker draw each run; texts among what they yield are notes."""
+    parts = [part for run in named(runs) for make in makers for part in make(run)]
+    notes = dict.fromkeys(part for part in parts if isinstance(part, str))  # each once, in order
+    return Sheet(pictures=tuple(part for part in parts if isinstance(part, Picture)), notes=tuple(notes))
+
+
+def plain(text: object, limit: int = 60) -> str:
+    """Return a name from a file as one short line of printable text."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def slug(*parts: str) -> str:
+    """Return a key for ids and file names."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-") or "unnamed"
+
+
+def download_name(picture: Picture) -> str:
+    """Return the base name of a downloaded file."""
+    return picture.key[:100]

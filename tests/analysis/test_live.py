@@ -1,0 +1,459 @@
+"""The live page without a browser: what is sent when, what is refused, and what a run is said to be doing."""
+
+import copy
+import errno
+import fcntl
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import plotly.graph_objects as go
+import pytest
+from plotly.io.json import to_json_plotly
+from werkzeug.test import Client
+
+from analysis import live
+from analysis.follow import FollowedRun
+from analysis.live_frame import frame
+from analysis.live_page import blocks_of
+from analysis.live_state import is_locked, state_of
+from analysis.plots import PAGES, Page, Picture, Sheet, Table
+from tune.records import RecordError
+
+PROJECT = Path(__file__).parents[2]
+PAGE = {page.key: page for page in PAGES}
+
+
+class Reader:
+    """A browser as far as the server sees it: what it shows, and what it remembers of that."""
+
+    def __init__(self, folders, monkeypatch, page=None):
+        self.runs = live._Runs(folders, interval_s=0)
+        self.page = page or PAGE["curves"]
+        self.seen = {}
+        self.body = copy.deepcopy(frame())
+        self.sent = []  # ids, of the last update
+        monkeypatch.setattr(live, "set_props", self.set_props)
+
+    def set_props(self, name, properties):
+        self.sent.append(name)
+        for key, value in properties.items():
+            setattr(self.body[name], key, copy.deepcopy(value))  # KeyError: there is no such element
+
+    def update(self):
+        self.sent = []
+        answer = live._bring_up_to_date(self.page, self.runs, self.seen)
+        if answer is not live.no_update:
+            self.seen = json.loads(json.dumps(answer))  # on its way through the browser
+        return self.sent
+
+    def keys(self):
+        """The blocks from top to bottom."""
+        return [key for key, _ in sorted(self.seen["slots"].items(), key=lambda item: item[1][1])]
+
+    def blocks(self):
+        """What is seen of the page, from top to bottom."""
+        slots = [slot for slot in self.body["sheet"].children if getattr(slot, "children", None) is not None]
+        slots.sort(key=lambda slot: slot.style["order"])
+        return [(to_json_plotly(slot.children), slot.style.get("gridColumn")) for slot in slots]
+
+    def text(self, name):
+        return str(self.body[name].children)
+
+
+@pytest.fixture
+def reader(new_run, monkeypatch):
+    """A run with one trial, and a browser that looks at its learning curves."""
+    run = new_run()
+    run.trial("arcface", 0, [0.5, 0.6], None)
+    reader = Reader([run.folder], monkeypatch)
+    reader.update()
+    return run, reader
+
+
+# --- What is sent ----------------------------------------------------------------------------------------------------
+
+
+def test_the_first_answer_is_the_whole_page_and_the_next_nothing(reader):
+    _, browser = reader
+    assert getattr(browser.body["sheet"], "data-page") == "curves"
+    assert browser.text("page-title") == "Learning curves"
+    assert browser.update() == []
+
+
+def test_an_epoch_changes_its_picture_and_the_head_and_nothing_else(reader):
+    run, browser = reader
+    run.trial("softmax", 0, [0.3])
+    browser.update()
+    before = browser.keys()
+    run.epoch("arcface", 0, 3, 0.7)
+    sent = browser.update()
+    assert browser.keys() == before
+    assert "head" in sent
+    plots = {name for name in sent if name.endswith("-plot")}
+    assert plots
+    assert all("arcface" in name or name.endswith("-all-plot") for name in plots)
+    assert not any(name.startswith(("sheet", "slot")) for name in sent)
+    assert browser.update() == []
+
+
+def test_a_picture_that_appears_takes_an_empty_place_and_moves_nothing_else(reader):
+    run, browser = reader
+    places = {key: slot for key, (slot, _, _) in browser.seen["slots"].items()}
+    run.trial("softmax", 0, [0.3])
+    sent = browser.update()
+    assert "sheet" not in sent
+    new = set(browser.keys()) - set(places)
+    assert any("softmax" in key for key in new)
+    now = {key: slot for key, (slot, _, _) in browser.seen["slots"].items()}
+    assert {key: now[key] for key in places if key in now} == {key: slot for key, slot in places.items() if key in now}
+    assert len(browser.blocks()) == len(browser.keys())
+
+
+def made_up_sheet(step):
+    """Pictures, tables and texts that come, go and change."""
+    pictures = []
+    for number in range(12):
+        if (step * 7 + number * 3) % 5:
+            figure = go.Figure(go.Scatter(y=[number, step % (number + 1)]), {"height": 300 + 10 * (step % 2)})
+            pictures.append(Picture(f"p{number}", f"title {number * step % 3}", "caption", figure, wide=number == 3))
+    rows = (("x", str(step // 2)),)
+    return Sheet(
+        lines=("line",) * (step % 2),
+        tables=tuple(Table(f"t{number}", "table", "caption", ("a", "b"), rows) for number in range(step % 3)),
+        pictures=tuple(pictures),
+        notes=("note",) * (step % 4 == 0),
+    )
+
+
+@pytest.mark.parametrize("spare", [0, 40])
+def test_after_any_changes_the_page_is_what_it_would_be_when_opened_anew(new_run, monkeypatch, spare):
+    """What is sent, bit by bit, adds up; where the spare places run out, the page is sent anew."""
+    monkeypatch.setattr("analysis.live_page._SPARE_SLOTS", spare)
+    run, steps = new_run(), iter(range(40))
+    browser = Reader([run.folder], monkeypatch, Page("made-up", "Made up", lambda _: made_up_sheet(next(steps))))
+    sent_anew = 0
+    for step in range(40):
+        run.epoch("arcface", 0, step, 0.5)
+        sent_anew += "sheet" in browser.update()
+        fresh = blocks_of("made-up", made_up_sheet(step))
+        assert browser.blocks() == [
+            (to_json_plotly(block.component), "1 / -1" if block.wide else None) for block in fresh
+        ]
+        assert browser.keys() == [block.key for block in fresh]
+    assert (sent_anew == 1) == (spare == 40)
+    assert sent_anew < 20
+
+
+def test_only_the_page_in_view_is_built_and_only_when_something_changed(reader, monkeypatch):
+    run, browser = reader
+    built = []
+    for key in ("curves", "search"):
+        page = PAGE[key]
+        counted = Page(key, page.title, lambda runs, page=page: built.append(page.key) or page.build(runs))
+        monkeypatch.setitem(PAGE, key, counted)
+    browser.page = PAGE["curves"]
+    browser.runs._blocks.clear()
+    for _ in range(3):
+        browser.update()
+    assert built == ["curves"]
+    run.epoch("arcface", 0, 3, 0.7)
+    for _ in range(3):
+        browser.update()
+    assert built == ["curves", "curves"]
+    browser.page = PAGE["search"]
+    browser.update()
+    assert built == ["curves", "curves", "search"]
+
+
+def test_several_browsers_share_the_work_and_each_gets_what_it_lacks(reader, monkeypatch):
+    run, first = reader
+    second = Reader([run.folder], monkeypatch)
+    second.runs = first.runs
+    run.epoch("arcface", 0, 3, 0.7)
+    assert "sheet" in second.update()
+    monkeypatch.setattr(live, "set_props", first.set_props)
+    assert any(name.endswith("-plot") for name in first.update())
+    assert "sheet" not in first.sent
+
+
+def test_a_browser_that_outlives_the_server_is_brought_up_to_date(reader):
+    run, browser = reader
+    run.epoch("arcface", 0, 3, 0.7)
+    browser.runs = live._Runs([run.folder], interval_s=0)
+    assert any(name.endswith("-plot") for name in browser.update())
+    assert browser.update() == []
+
+
+def test_a_page_that_cannot_be_drawn_says_so_and_the_others_can(reader, caplog):
+    _, browser = reader
+
+    def build(runs):
+        raise KeyError("unforeseen")
+
+    browser.page = Page("broken", "Broken", build)
+    browser.update()
+    assert "This page cannot be drawn: KeyError: 'unforeseen'" in browser.blocks()[0][0]
+    assert "the page 'Broken' cannot be drawn" in caplog.text
+    browser.page = PAGE["search"]
+    assert "sheet" in browser.update()
+
+
+def test_a_run_that_breaks_is_a_banner_above_what_was_there(reader):
+    run, browser = reader
+    path = run.folder / "arcface" / "epochs.jsonl"
+    intact = path.read_bytes()
+    path.write_bytes(intact + b"broken\n")
+    assert browser.update() == ["problems"]
+    assert f"{path}, line 3: not a JSON object" in browser.text("problems")
+    assert "shown as it was before" in browser.text("problems")
+    path.write_bytes(intact)
+    assert "problems" in browser.update()
+    assert browser.body["problems"].children == []
+
+
+def test_a_folder_without_a_run_is_said_and_the_run_is_shown_once_it_is_there(new_run, tmp_path, monkeypatch):
+    folder = tmp_path / "later"
+    folder.mkdir()
+    browser = Reader([folder], monkeypatch)
+    browser.update()
+    assert f"{folder}: holds no run yet (run.json is missing); nothing to show of it yet" in browser.text("problems")
+    other = new_run("other")
+    other.trial("arcface", 0, [0.5])
+    folder.rmdir()
+    other.folder.rename(folder)
+    browser.update()
+    assert browser.body["problems"].children == []
+    assert "arcface" in str(browser.keys())
+
+
+def test_the_head_names_the_runs_and_says_what_saw_a_part_of_the_data_only(new_run, monkeypatch):
+    runs = [new_run("a", dataset="mnist", partial=True), new_run("b", dataset="mnist"), new_run("c", dataset="digits")]
+    browser = Reader([run.folder for run in runs], monkeypatch)
+    browser.update()
+    head = browser.text("head")
+    assert all(name in head for name in ("'mnist, a (a part of the training images): '", "'mnist, b: '", "'digits: '"))
+
+
+def test_every_page_of_a_real_run_fits_the_places_and_changes_nothing_twice(example_run, monkeypatch):
+    browser = Reader([example_run(), example_run(dataset="mnist", seeds=6, robustness=4)], monkeypatch)
+    for page in PAGES:
+        browser.page = page
+        assert "sheet" in browser.update()
+        assert browser.update() == []
+
+
+# --- What a run is said to be doing ----------------------------------------------------------------------------------
+
+
+def state(folder, now=None):
+    followed = FollowedRun(folder)
+    followed.update()
+    return state_of(followed, followed.run, time.time() if now is None else now)
+
+
+def test_a_run_with_records_is_searching_until_they_stop_coming(new_run):
+    run = new_run()
+    run.rewrite(invocations=[{"time": time.time()}])
+    assert state(run.folder).word == "starting"
+    run.trial("arcface", 0, [0.5, 0.6], None)
+    run.trial("arcface", 1, [0.4], "failed", error="broke")
+    now = state(run.folder)
+    assert (now.word, now.alive) == ("searching", True)
+    assert now.columns == ("loss", "best val. acc.", "done", "running", "stopped", "failed", "epochs")
+    assert now.rows[0] == ("ArcFace", "60.00 %", "1/4", "1", "0", "1", "3")
+    assert now.rows[1] == ("softmax", "-", "0/4", "0", "0", "0", "0")
+    assert now.last_record_time == pytest.approx(time.time(), abs=60)
+    later = state(run.folder, time.time() + 3600)
+    assert (later.word, later.alive, later.columns[3]) == ("no sign of life", False, "not ended")
+
+
+def test_long_epochs_are_waited_for(new_run):
+    run = new_run()
+    run.trial("arcface", 0, [0.5], None, seconds=1000.0)
+    assert state(run.folder, time.time() + 2000).word == "searching"
+    assert state(run.folder, time.time() + 4000).word == "no sign of life"
+
+
+def test_a_search_that_was_told_to_stop_is_interrupted_until_it_goes_on(new_run):
+    run = new_run()
+    run.trial("arcface", 0, [0.5], "interrupted")
+    run.trial("softmax", 0, [0.5])
+    assert state(run.folder).word == "interrupted"
+    run.event("arcface", 0, "resumed")
+    assert state(run.folder).word == "searching"
+
+
+def finish(run):
+    for loss in ("arcface", "softmax"):
+        for number in range(4):
+            run.trial(loss, number, [0.5])
+
+
+def test_a_finished_search_is_finished_however_old(new_run):
+    run = new_run()
+    finish(run)
+    for now in (time.time(), time.time() + 1e6):
+        assert (state(run.folder, now).word, state(run.folder, now).alive) == ("search finished, not confirmed", False)
+
+
+def test_a_confirmation_is_confirming_until_every_arm_has_its_runs(new_run):
+    run = new_run()
+    finish(run)
+    run.rewrite(confirmation={"seeds": 2, "controls": False, "robustness": 0})
+    assert state(run.folder).word == "confirming"
+    for loss in ("arcface", "softmax"):
+        (run.folder / f"winner_{loss}.json").write_text(f'{{"trial_id": "{loss}-0000", "config": {{}}}}')
+        run.seed_run("candidate", loss, 0)
+    run.seed_runs("winner", "arcface", [0.9, None])
+    assert state(run.folder).word == "confirming"
+    assert state(run.folder).confirmation == "Confirmation: 4 training runs done, 1 failed."
+    assert state(run.folder, time.time() + 3600).word == "no sign of life"
+    run.seed_runs("winner", "softmax", [0.9, 0.9])
+    assert state(run.folder, time.time() + 3600).word == "finished"
+
+
+def test_an_example_of_a_finished_study_and_of_a_running_one(example_run):
+    assert state(example_run(robustness=4)).word == "finished"
+    running = example_run(dataset="mnist", finished=False)
+    last = state(running).last_record_time
+    assert state(running, last + 5).alive
+    assert "running" in state(running, last + 5).confirmation
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the system does not tell of locks")
+def test_a_lock_is_seen_and_not_taken(new_run):
+    run = new_run()
+    run.trial("arcface", 0, [0.5], None)
+    path = run.folder / ".lock"
+    assert not is_locked(path)
+    with path.open("w") as lock:
+        assert not is_locked(path)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert is_locked(path)
+        assert state(run.folder, time.time() + 1e6).word == "searching"  # an epoch of a week
+    assert not is_locked(path)
+
+
+# --- The server ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def app(reader):
+    return live.build_app([reader[0].folder], 3.0)
+
+
+def test_nothing_is_loaded_from_elsewhere_and_no_foreign_script_may_run(app):
+    response = Client(app.server.wsgi_app).get("/")
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    scripts = next(part for part in policy.split(";") if part.strip().startswith("script-src"))
+    assert "unsafe" not in scripts
+    assert re.findall(r"""(?:src|href)=["'](?!/)[^"']*""", response.text) == []
+    assert "plotly.min.js" in response.text
+
+
+def test_no_tool_for_developers_is_on(app):
+    assert '"ui":false' in Client(app.server.wsgi_app).get("/").text.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("localhost:8050", 200),
+        ("LOCALHOST.:8050", 200),
+        ("127.0.0.1:9000", 200),
+        ("[::1]:8050", 200),
+        ("evil.example", 403),
+        ("evil.example:8050", 403),
+        ("localhost.evil.example", 403),
+        ("127.0.0.1.evil.example:8050", 403),
+        ("[::2]:8050", 403),
+        ("", 403),
+    ],
+)
+def test_a_page_that_was_made_to_point_here_is_refused(app, host, status):
+    guarded = live._HostChecked(app.server.wsgi_app, {"localhost", "127.0.0.1", "[::1]"})
+    response = Client(guarded).get("/_dash-layout", headers={"Host": host})
+    assert response.status_code == status
+    if status == 403:
+        assert "localhost only" in response.text
+
+
+def test_a_port_in_use_is_one_line():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(RecordError, match=rf"^--port {port}: in use; choose another$"):
+            live._listening("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid", "a..b"])
+def test_a_host_that_is_not_ours_is_one_line(host):
+    with pytest.raises(RecordError, match=rf"^--host {re.escape(host)}: is no address of this machine$"):
+        live._listening(host, 0)
+
+
+def test_a_port_that_is_not_permitted_is_one_line(monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(live.socket, "create_server", refuse)
+    with pytest.raises(RecordError, match=r"^--port 80: not permitted; choose one above 1023$"):
+        live._listening("127.0.0.1", 80)
+
+
+def test_a_folder_that_is_not_there_is_one_line(tmp_path):
+    with pytest.raises(RecordError, match=r"there is no such folder$"):
+        live.serve([tmp_path / "none"], port=0)
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Starts the command as a user does; everything that it started is ended."""
+    started = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            [sys.executable, str(PROJECT / "analysis" / "dashboard.py"), *map(str, arguments)],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_the_command_says_where_the_page_is_and_ends_with_an_interrupt(command, reader):
+    process = command(reader[0].folder, "--port", 0)
+    line = process.stdout.readline()
+    assert re.fullmatch(r"live page: http://127\.0\.0\.1:\d+/ \(ends with Ctrl-C\)\n", line)
+    process.send_signal(2)
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
+
+
+def test_the_command_says_that_a_port_is_in_use(command, reader):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = command(reader[0].folder, "--port", taken.getsockname()[1])
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (2, "")
+    assert errors == f"error: --port {process.args[-1]}: in use; choose another\n"
+
+
+def test_listening_to_everybody_is_warned_of(command, reader):
+    process = command(reader[0].folder, "--port", 0, "--host", "0.0.0.0")
+    process.stdout.readline()
+    process.send_signal(2)
+    _, errors = process.communicate(timeout=20)
+    assert errors == "warning: --host 0.0.0.0: everybody who reaches this machine can read these runs\n"

@@ -1,0 +1,174 @@
+"""The static page as text: self-contained, escaped, small."""
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from analysis.load import load_run
+from analysis.page import page_html
+from analysis.plots import PAGES
+from tests.analysis.example_run import write_example_run
+from tests.analysis.hostile import HOSTILE, write_hostile_run
+
+MIB = 1024 * 1024
+
+
+class Elements(HTMLParser):
+    """Reads a page as a browser does: its elements with attributes and text."""
+
+    def __init__(self, page):
+        super().__init__(convert_charrefs=True)
+        self.found = []
+        self.texts = []  # of the element that was opened last and is still open
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.texts = []
+        self.found.append((tag, dict(attributes), self.texts))
+
+    def handle_endtag(self, tag):
+        self.texts = []
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def of(self, tag):
+        return [(attributes, "".join(texts)) for found, attributes, texts in self.found if found == tag]
+
+
+@pytest.fixture(scope="module")
+def page(example_run):
+    runs = [load_run(example_run(robustness=8, study=True)), load_run(example_run(dataset="mnist"))]
+    return page_html(runs)
+
+
+@pytest.fixture(scope="module")
+def elements(page):
+    return Elements(page)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    return page_html([load_run(write_hostile_run(tmp_path_factory.mktemp("hostile")))])
+
+
+# --- Self-contained --------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_loaded_from_elsewhere(elements):
+    for tag, attributes, _ in elements.found:
+        assert tag not in {"link", "img", "iframe", "object", "embed", "base", "form"}, tag
+        assert "src" not in attributes, tag
+        if "href" in attributes:
+            assert attributes["href"].startswith("#"), attributes
+    (style,) = (text for _, text in elements.of("style"))
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_the_policy_allows_the_pages_own_scripts_and_nothing_else(elements):
+    (policy,) = (a["content"] for a, _ in elements.of("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["default-src"] == "'none'"
+    run = [text for attributes, text in elements.of("script") if "type" not in attributes]
+    hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in run]
+    assert len(run) == 2
+    assert rules["script-src"].split() == hashes
+
+
+def test_every_picture_is_there_with_its_data_title_caption_and_downloads(elements):
+    data = {a["id"]: json.loads(text) for a, text in elements.of("script") if a.get("type") == "application/json"}
+    plots = [a for a, _ in elements.of("div") if a.get("class") == "plot"]
+    assert len(plots) > 40
+    for plot in plots:
+        figure = data[f"data-{plot['data-page']}"][plot["data-picture"]]
+        assert figure["data"]
+        assert figure["layout"]["height"] == int(re.fullmatch(r"height:(\d+)px", plot["style"])[1])
+        assert "template" not in figure["layout"]  # once for all, in "common"
+    assert data["common"]["template"]["layout"]
+    assert len(elements.of("figcaption")) == len(elements.of("figure")) == len(plots)
+    assert len(elements.of("button")) == 2 * len(plots)
+    assert len({plot["id"] for plot in plots}) == len(plots)
+
+
+def test_every_page_has_a_section_and_a_link(elements):
+    keys = [page.key for page in PAGES]
+    assert [a["data-page"] for a, _ in elements.of("section")] == keys
+    assert [a["href"] for a, _ in elements.of("a")] == [f"#{key}" for key in keys]
+
+
+# --- Hostile texts ---------------------------------------------------------------------------------------------------
+
+
+def test_names_from_files_stay_text(hostile):
+    elements = Elements(hostile)
+    tags = {tag for tag, _, _ in elements.found}
+    assert tags <= {
+        *("html", "head", "meta", "title", "style", "body", "header", "h1", "h2", "h3", "nav", "a", "main", "section"),
+        *("div", "p", "figure", "figcaption", "button", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"),
+        *("noscript", "script"),
+    }
+    for _, attributes, _ in elements.found:
+        assert not [name for name in attributes if name.startswith("on")]
+    assert len(elements.of("title")) == 1
+    assert {attributes.get("type") for attributes, _ in elements.of("script")} == {None, "application/json"}
+    assert len([1 for attributes, _ in elements.of("script") if "type" not in attributes]) == 2
+
+
+def test_names_from_files_are_shown_and_not_dropped(hostile):
+    cells = [text for _, text in Elements(hostile).of("td")]
+    assert any("<svg onload=alert(3)>" in cell for cell in cells)
+    assert any("</script> rm -rf <b>/</b>" in cell for cell in cells)
+
+
+def test_no_label_of_a_figure_holds_markup_from_a_file(hostile):
+    allowed = re.compile(r"</?(br|extra)>")  # ours
+    for attributes, text in Elements(hostile).of("script"):
+        if attributes.get("type") != "application/json":
+            continue
+        assert "<" not in text  # no parser of HTML can leave it
+        for label in strings_of(json.loads(text)):
+            assert "<" not in allowed.sub("", label), label
+    shown = [label for label in strings_of(json.loads(confusion_of(hostile))) if "script" in label]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown
+
+
+def strings_of(value):
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from strings_of(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from strings_of(item)
+
+
+def confusion_of(page):
+    return next(text for a, text in Elements(page).of("script") if a.get("id") == "data-confusion")
+
+
+def test_hostile_names_are_many_and_odd():
+    assert any("</script>" in name for name in HOSTILE)
+    assert any("href" in name for name in HOSTILE)
+
+
+# --- Size ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_of_two_data_sets_is_little_more_than_its_plotly(page):
+    assert len(page.encode()) < 6 * MIB
+
+
+@pytest.mark.slow
+def test_2000_trials_and_20000_epochs_stay_below_8_megabytes(tmp_path):
+    folder = write_example_run(tmp_path / "big", trials=667, max_epochs=27, robustness=30)
+    run = load_run(folder)
+    assert len(run.trials) > 2000
+    assert len(run.epochs) + len(run.seed_epochs) > 20_000
+    assert len(page_html([run]).encode()) < 8_000_000
