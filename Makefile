@@ -4,9 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help search test check slow clean
+.PHONY: help search test check slow browser clean
 help:
-	@echo "make search  set up, then tune three losses on the digits that ship with scikit-learn"
+	@echo "make search  set up, then tune and compare three losses on the digits that ship with scikit-learn"
 	@echo "make test    set up, then run the tests"
 	@echo "make check   set up, then lint, format check and types"
 	@echo "make slow    set up, then run the tests marked slow or cluster"
@@ -18,13 +18,17 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 search: $(INSTALLED)
-	$(BIN)/python tune/run_search.py --dataset digits
+	$(BIN)/python tune/run_search.py --dataset digits --confirm-seeds 5
 
-test: $(INSTALLED)
+test: $(INSTALLED) browser
 	$(BIN)/python -m pytest
 
-slow: $(INSTALLED)
+slow: $(INSTALLED) browser
 	$(BIN)/python -m pytest -m "slow or cluster"
+
+# Without a browser the tests of the pages are skipped, and say so.
+browser: $(INSTALLED)
+	@.ci/browser $(BIN)/python || echo "no browser could be installed: the tests of the pages will be skipped"
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
