@@ -6,16 +6,18 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from trainables.errors import UserError
 from trainables.models import MODELS
+from tune.machines import Machines, machines
 
-__all__ = ["Interruption", "Slots", "connect", "plan_slots"]
+__all__ = ["Capacity", "Interruption", "Slots", "connect", "plan_slots"]
 
 # Read when ray is imported, hence set before that.
 _RAY_ENVIRONMENT = {
@@ -34,6 +36,7 @@ for _name, _value in _RAY_ENVIRONMENT.items():
 
 _MEBIBYTE = 2**20
 _TEMPORARY_PREFIX = "adaloss-ray-"
+COUNT_INTERVAL_S = 5.0
 _PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -44,14 +47,16 @@ class Slots:
     Args:
         cpus_per_trial: CPU cores of one trial, and threads of its arithmetic.
         gpus_per_trial: GPUs of one trial; a fraction shares one.
-        concurrent: trials at a time.
-        nodes: machines in the cluster.
+        concurrent: trials at a time, as things are when the search starts.
+        nodes: machines that are up then.
+        limit: trials at a time that are never exceeded, or None.
     """
 
     cpus_per_trial: float
     gpus_per_trial: float
     concurrent: int
     nodes: int
+    limit: int | None = field(default=None, compare=False)
 
     @property
     def threads(self) -> int:
@@ -160,12 +165,13 @@ def plan_slots(
 ) -> Slots:
     """Share out what the connected cluster has: by default every core or GPU is busy, GPUs shared by small trials.
 
+    Machines count that are up and those that the cluster's autoscaler may still add.
+
     Raises:
         UserError: no machine of the cluster has what a trial needs; such a search would wait for ever.
     """
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    here = machines()
+    nodes = here.all
     total_gpus = sum(node.get("GPU", 0) for node in nodes)
     gpus = gpus_per_trial if gpus_per_trial is not None else (MODELS[model].gpus_per_trial if total_gpus else 0)
     if cpus_per_trial is None:
@@ -173,13 +179,41 @@ def plan_slots(
         cpus = float(max(1, int(min(per_gpu * gpus, 4)))) if gpus else 1.0
     else:
         cpus = cpus_per_trial
-    concurrent = sum(_fitting(node, cpus, gpus) for node in nodes)
+    concurrent = _concurrent(here, cpus, gpus, max_concurrent)
     if not concurrent:
-        raise UserError(_too_much(nodes, cpus, gpus))
-    return Slots(cpus, gpus, min(concurrent, max_concurrent or concurrent), len(nodes))
+        raise UserError(_too_much(here, cpus, gpus))
+    return Slots(cpus, gpus, concurrent, len(here.up), max_concurrent)
 
 
-def _fitting(node: dict[str, float], cpus: float, gpus: float) -> int:
+class Capacity:
+    """How many trials the cluster takes at a time, while machines join it and leave it.
+
+    Args:
+        slots: of each trial.
+    """
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._count, self._counted = slots.concurrent, time.monotonic()
+
+    def __call__(self) -> int:
+        """Return the number, at least 1: a trial that waits is what an autoscaler goes by."""
+        now = time.monotonic()
+        if now - self._counted >= COUNT_INTERVAL_S:
+            slots = self._slots
+            self._count = _concurrent(machines(), slots.cpus_per_trial, slots.gpus_per_trial, slots.limit)
+            self._counted = now
+        return max(1, self._count)
+
+
+def _concurrent(here: Machines, cpus: float, gpus: float, limit: int | None) -> int:
+    fitting = sum(_fitting(node, cpus, gpus) for node in here.all)
+    if limit is None:
+        return fitting
+    return limit if here.grows_unseen else min(fitting, limit)
+
+
+def _fitting(node: Mapping[str, float], cpus: float, gpus: float) -> int:
     by_cpu = int(node.get("CPU", 0) / cpus + 1e-6)
     if not gpus:
         return by_cpu
@@ -188,7 +222,13 @@ def _fitting(node: dict[str, float], cpus: float, gpus: float) -> int:
     return min(by_cpu, by_gpu)
 
 
-def _too_much(nodes: list[dict[str, float]], cpus: float, gpus: float) -> str:
+def _too_much(here: Machines, cpus: float, gpus: float) -> str:
+    if here.grows_unseen:
+        return (
+            "no machine is up that has room for a trial, and what the autoscaler may add cannot be seen from here: say "
+            "with --max-concurrent how many trials shall run at a time, and with --gpus-per-trial what each needs"
+        )
+    nodes = here.all
     most_gpus = max((node.get("GPU", 0) for node in nodes), default=0)
     if gpus > most_gpus:
         return f"--gpus-per-trial {gpus:g}: no machine has more than {most_gpus:g}; ask for less, or 0 to train on CPUs"

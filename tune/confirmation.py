@@ -17,6 +17,7 @@ from tune.arms import ADAPTIVE, Candidate
 from tune.checkpoints import CheckpointStore
 from tune.cluster import Interruption, Slots, connect, plan_slots
 from tune.progress import Progress
+from tune.reach import Reach
 from tune.records import LossRecords, read_records, write_json
 from tune.run_file import add_confirmation, locked
 from tune.runner import Stage, run_stage
@@ -69,11 +70,14 @@ def run_confirmation(
     interruption = Interruption()
     searched = data.train.images.nbytes + data.validation.images.nbytes
     tested = data.spec.test_size * data.train.images[0].nbytes
-    with connect(settings.address, 2 * searched + tested), locked(settings.folder), interruption.listening():
+    with connect(settings.address, 2 * searched + tested):
         slots = plan_slots(settings.model, settings.cpus_per_trial, settings.gpus_per_trial, settings.max_concurrent)
-        invocation = add_confirmation(settings, asked, data, slots)
-        confirmation = _Confirmation(settings, asked, data, slots, interruption, console, callbacks, invocation)
-        confirmation.run(data_dir)
+        with Reach(settings.confirm_checkpoint_root) as reach, locked(settings.folder), interruption.listening():
+            invocation = add_confirmation(settings, asked, data, slots)
+            confirmation = _Confirmation(
+                settings, asked, data, slots, interruption, reach, console, callbacks, invocation
+            )
+            confirmation.run(data_dir)
     return ConfirmOutcome(
         interrupted=interruption.signal.name if interruption.signal else None,
         broken=confirmation.broken,
@@ -103,13 +107,14 @@ class _Confirmation:
         data: TrainingData,
         slots: Slots,
         interruption: Interruption,
+        reach: Reach,
         console: Console,
         callbacks: Sequence[ray_tune.Callback],
         invocation: int,
     ) -> None:
         self._settings, self._asked, self._data, self._slots = settings, asked, data, slots
         self._interruption, self._console, self._callbacks = interruption, console, callbacks
-        self._invocation = invocation
+        self._reach, self._invocation = reach, invocation
         self._records = ConfirmRecords(settings.folder)
         self._store = CheckpointStore(settings.confirm_checkpoint_root)
         self._chance = 1 / data.spec.num_classes
@@ -228,7 +233,15 @@ class _Confirmation:
             "confirmation",
             "mean acc.",
         )
-        run_stage(stage, books, self._slots, self._interruption, progress, callbacks=self._callbacks)
+        run_stage(
+            stage,
+            books,
+            self._slots,
+            self._interruption,
+            progress,
+            trouble=self._reach.problem,
+            callbacks=self._callbacks,
+        )
         for book in books.values():
             self.broken |= book.broken
         return all(run_id in self._records.results for run_id in by_id)

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 # Python puts this file's folder first on the path; there our modules would stand before packages of the same name.
+# `ray submit` copies this file alone to the head's home folder: then the installed packages are meant.
 _HERE = Path(__file__).resolve().parent
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _HERE]
-if str(_HERE.parent) not in sys.path:
+if (_HERE / "__init__.py").exists() and str(_HERE.parent) not in sys.path:
     sys.path.insert(0, str(_HERE.parent))
 
 import typer  # noqa: E402

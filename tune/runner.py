@@ -7,9 +7,10 @@ from typing import Any
 from ray import tune as ray_tune
 
 from trainables.config import TrialConfig
+from trainables.errors import UserError
 from trainables.trainable import MarginTrainable, TrialData
 from tune.book import Book, Suggestion
-from tune.cluster import Interruption, Slots
+from tune.cluster import Capacity, Interruption, Slots
 from tune.progress import Progress
 from tune.scheduler import BookScheduler, WorkerLosses
 from tune.searcher import BookSearcher
@@ -44,6 +45,7 @@ def run_stage(
     progress: Progress,
     *,
     out_of_time: Callable[[], bool] = lambda: False,
+    trouble: Callable[[], str | None] = lambda: None,
     callbacks: Sequence[ray_tune.Callback] = (),
 ) -> None:
     """Run all trials that the books still have.
@@ -55,7 +57,11 @@ def run_stage(
         interruption: whether the user wants to stop; trials in flight then go back to their books.
         progress: where it is shown.
         out_of_time: whether the time is up; trials then end with the epoch they are in.
+        trouble: what makes going on senseless, or None; trials in flight then go back to their books too.
         callbacks: further ones of Ray's.
+
+    Raises:
+        UserError: there was trouble.
     """
     remaining = sum(book.tally.asked - book.tally.done for book in books.values())
     if remaining <= 0 or interruption:
@@ -77,10 +83,15 @@ def run_stage(
             {"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
         ),
         tune_config=ray_tune.TuneConfig(
-            search_alg=BookSearcher(books, to_config, closed=lambda: bool(interruption) or out_of_time()),
+            search_alg=BookSearcher(
+                books,
+                to_config,
+                closed=lambda: bool(interruption) or out_of_time(),
+                capacity=Capacity(slots),
+            ),
             scheduler=BookScheduler(books, out_of_time),
             num_samples=remaining,
-            max_concurrent_trials=slots.concurrent,
+            max_concurrent_trials=remaining,  # the searcher knows how many there may be at the moment
             reuse_actors=True,
             trial_name_creator=lambda trial: str(trial.config["trial_id"]),
             trial_dirname_creator=lambda trial: str(trial.config["trial_id"]),
@@ -90,7 +101,7 @@ def run_stage(
             storage_path=stage.storage_path,
             failure_config=ray_tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
             checkpoint_config=ray_tune.CheckpointConfig(num_to_keep=1, checkpoint_at_end=False),
-            stop=_Interrupted(interruption),
+            stop=_Interrupted(interruption, trouble),
             callbacks=[WorkerLosses(books), progress, *callbacks],
             verbose=0,
         ),
@@ -98,8 +109,9 @@ def run_stage(
     try:
         with progress:
             tuner.fit()
-    except _Stopped:
-        pass
+    except _Stopped as stopped:
+        if stopped.trouble:
+            raise UserError(stopped.trouble) from None
     finally:
         for book in books.values():
             book.interrupted()
@@ -108,16 +120,19 @@ def run_stage(
 class _Stopped(BaseException):
     """Leaves Ray's loop; not an Exception, so that nothing on the way takes it for a trial's."""
 
+    def __init__(self, trouble: str | None = None) -> None:
+        self.trouble = trouble
+
 
 class _Interrupted(ray_tune.Stopper):
-    """Leaves Ray's loop between two of its steps when the user wants to stop.
+    """Leaves Ray's loop between two of its steps when the user wants to stop, or there is trouble.
 
     Raising leaves at once. A stop in Ray's own way waits ten seconds for trials in mid-epoch, as long as some job
     managers give a program before they kill it.
     """
 
-    def __init__(self, interruption: Interruption) -> None:
-        self._interruption = interruption
+    def __init__(self, interruption: Interruption, trouble: Callable[[], str | None]) -> None:
+        self._interruption, self._trouble = interruption, trouble
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
@@ -125,6 +140,8 @@ class _Interrupted(ray_tune.Stopper):
     def stop_all(self) -> bool:
         if self._interruption:
             raise _Stopped
+        if trouble := self._trouble():
+            raise _Stopped(trouble)
         return False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Interrupted":

@@ -18,6 +18,7 @@ from trainables.models import MODELS, default_model
 from tune.checkpoints import CheckpointStore
 from tune.cluster import Interruption, Slots, connect, plan_slots
 from tune.progress import Progress
+from tune.reach import Reach
 from tune.records import LossRecords, read_json, read_records, write_json
 from tune.run_file import locked, write_run_file
 from tune.runner import Stage, run_stage
@@ -87,11 +88,11 @@ def run_search(
         slots = plan_slots(settings.model, settings.cpus_per_trial, settings.gpus_per_trial, settings.max_concurrent)
         if settings.precision == "fp16" and not slots.gpus_per_trial:
             raise UserError("--precision fp16 needs GPUs; use bf16, float32 or auto on CPUs")
-        with locked(settings.folder), interruption.listening():
+        with Reach(settings.checkpoint_root) as reach, locked(settings.folder), interruption.listening():
             invocation = write_run_file(settings, confirmation, data, slots, resume=resume)
             studies = _open_studies(settings, data, store)
             _announce(settings, data, slots, console)
-            _run_trials(settings, data, slots, studies, invocation, interruption, console, callbacks)
+            _run_trials(settings, data, slots, studies, invocation, interruption, reach, console, callbacks)
             _keep_best(settings, studies, store)
     return Outcome(
         settings=settings,
@@ -151,6 +152,7 @@ def _run_trials(
     studies: dict[str, LossStudy],
     invocation: int,
     interruption: Interruption,
+    reach: Reach,
     console: Console,
     callbacks: Sequence[ray_tune.Callback],
 ) -> None:
@@ -161,7 +163,16 @@ def _run_trials(
         to_trial=lambda suggestion: trial_config(settings, data.spec, suggestion.config),
     )
     progress = Progress(studies, f"{settings.dataset} -> {settings.folder}", console)
-    run_stage(stage, studies, slots, interruption, progress, out_of_time=_clock(settings), callbacks=callbacks)
+    run_stage(
+        stage,
+        studies,
+        slots,
+        interruption,
+        progress,
+        out_of_time=_clock(settings),
+        trouble=reach.problem,
+        callbacks=callbacks,
+    )
 
 
 def _clock(settings: SearchSettings) -> Any:

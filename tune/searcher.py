@@ -20,6 +20,7 @@ class BookSearcher(Searcher):
         books: by name.
         to_config: makes Ray's trial configuration of a suggestion.
         closed: whether no more trials shall start.
+        capacity: how many trials there may be at a time, at the moment.
     """
 
     def __init__(
@@ -27,24 +28,31 @@ class BookSearcher(Searcher):
         books: Mapping[str, Book],
         to_config: Callable[[str, Suggestion], dict[str, Any]],
         closed: Callable[[], bool],
+        capacity: Callable[[], int],
     ) -> None:
         super().__init__(metric="epoch", mode="max")  # Ray wants one; the books judge
         self._books = books
         self._to_config = to_config
         self._closed = closed
+        self._capacity = capacity
+        self._live: set[str] = set()
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """Return the next trial's configuration, or FINISHED."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the next trial's configuration, None for not yet, or FINISHED."""
         if self._closed():
             return str(Searcher.FINISHED)
+        if len(self._live) >= self._capacity():
+            return None
         for name in sorted(self._books, key=lambda name: self._books[name].tally.started):
             suggestion = self._books[name].ask()
             if suggestion is not None:
+                self._live.add(trial_id)
                 return self._to_config(name, suggestion)
         return str(Searcher.FINISHED)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing is left to do: the scheduler has told the book."""
+        """Make room for another; the scheduler has told the book."""
+        self._live.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Write nothing: the books are their own record, and a database's password must not be pickled."""

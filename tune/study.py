@@ -113,7 +113,7 @@ class LossStudy:
         if error := result.get("error"):
             self.failed(number, error)
             return False
-        record = {key: result[key] for key in EPOCH_FIELDS if key in result}
+        record = {key: result[key] for key in (*EPOCH_FIELDS, "node_ip") if key in result}
         epoch, accuracy = record["epoch"], record["val_accuracy"]
         self._records.epoch(self.trial_id(number), record)
         self.tally.running[number] = record

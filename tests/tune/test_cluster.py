@@ -11,24 +11,26 @@ import ray
 from trainables.errors import UserError
 from trainables.models import MODELS
 from tune import cluster
-from tune.cluster import Interruption, Slots, plan_slots
+from tune.cluster import Capacity, Interruption, Slots, plan_slots
+from tune.machines import Machines
 
 # --- Sharing out what there is ---------------------------------------------------------------------------------------
 
 SMALL, LARGE = "ArcFaceCNN", "resnet9"  # by default an eighth and a half of a GPU
 
 
+def resources(size: tuple[float, float]) -> dict[str, float]:
+    cpus, gpus = size
+    return {"CPU": float(cpus), "memory": 1e9} | ({"GPU": float(gpus)} if gpus else {})
+
+
 @pytest.fixture
 def machines(monkeypatch):
     """Makes a cluster of machines, each given as (CPUs, GPUs)."""
 
-    def make(*sizes: tuple[float, float], dead: tuple[float, float] | None = None) -> None:
-        listed = [(size, True) for size in sizes] + ([(dead, False)] if dead else [])
-        nodes = [
-            {"Alive": alive, "Resources": {"CPU": float(cpus), "memory": 1e9} | ({"GPU": float(gpus)} if gpus else {})}
-            for (cpus, gpus), alive in listed
-        ]
-        monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    def make(*sizes: tuple[float, float], to_come: tuple[tuple[float, float], ...] = (), unseen: bool = False) -> None:
+        found = Machines([resources(size) for size in sizes], [resources(size) for size in to_come], unseen)
+        monkeypatch.setattr(cluster, "machines", lambda: found)
 
     return make
 
@@ -73,9 +75,57 @@ def test_trials_share_the_hardware(machines, sizes, model, cpus, gpus, most, slo
     assert plan_slots(model, cpus, gpus, most) == slots
 
 
-def test_a_dead_machine_does_not_count(machines):
-    machines((2, 0), dead=(8, 4))
-    assert plan_slots(SMALL, None, None, None) == Slots(1, 0, 2, 1)
+@pytest.mark.parametrize(
+    ("up", "to_come", "most", "slots"),
+    [
+        # From no worker at all: the head has no core for trials.
+        ([(0, 0)], [(8, 1), (8, 1)], None, Slots(1, 0.125, 16, 1)),
+        ([(0, 0)], [(8, 1), (8, 1)], 3, Slots(1, 0.125, 3, 1)),
+        ([(0, 0), (8, 1)], [(8, 1)], None, Slots(1, 0.125, 16, 2)),
+        ([(2, 0)], [(2, 0)], None, Slots(1, 0, 4, 1)),
+    ],
+)
+def test_machines_count_that_the_autoscaler_may_still_add(machines, up, to_come, most, slots):
+    machines(*up, to_come=tuple(to_come))
+    assert plan_slots(SMALL, None, None, most) == slots
+
+
+def test_what_no_machine_to_come_has_is_refused_too(machines):
+    machines((0, 0), to_come=((8, 1),))
+    with pytest.raises(UserError, match="--gpus-per-trial 2: no machine has more than 1"):
+        plan_slots(SMALL, None, 2, None)
+
+
+def test_an_autoscaler_that_cannot_be_seen_is_told_how_much_to_add(machines):
+    machines((0, 0), unseen=True)
+    assert plan_slots(SMALL, 4, 1, 6) == Slots(4, 1, 6, 1)
+    with pytest.raises(UserError, match="say with --max-concurrent how many trials"):
+        plan_slots(SMALL, 4, 1, None)
+    machines((8, 1), unseen=True)
+    assert plan_slots(SMALL, 4, 0.5, None) == Slots(4, 0.5, 2, 1)
+
+
+def test_capacity_follows_the_machines(machines, monkeypatch):
+    clock = iter(range(0, 1000, 10))  # seconds, each later than the last by more than a count stays good for
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: next(clock))
+    machines((2, 0))
+    capacity = Capacity(plan_slots(SMALL, None, None, 5))
+    assert capacity() == 2
+    machines((2, 0), (2, 0))
+    assert capacity() == 4
+    machines((2, 0), (2, 0), (2, 0))
+    assert capacity() == 5  # what was asked for at most
+    machines((2, 0))
+    assert capacity() == 2
+    machines()
+    assert capacity() == 1  # something must wait, or nothing would be added
+
+
+def test_machines_are_not_counted_at_every_step(machines, monkeypatch):
+    machines((2, 0))
+    capacity = Capacity(plan_slots(SMALL, None, None, None))
+    monkeypatch.setattr(cluster, "machines", lambda: pytest.fail("counted"))
+    assert [capacity() for _ in range(100)] == [2] * 100
 
 
 @pytest.mark.parametrize(

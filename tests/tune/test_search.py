@@ -67,7 +67,7 @@ def test_epochs_have_the_documented_fields(finished):
     folder, _ = finished
     fields = {
         "trial_id", "time", "epoch", "val_accuracy", "val_loss", "train_accuracy", "train_loss", "margin_rad",
-        "margin_raw_rad", "learning_rate", "seconds", "images_per_s",
+        "margin_raw_rad", "learning_rate", "seconds", "images_per_s", "node_ip",
     }  # fmt: skip
     for loss in LOSSES:
         extra = {"difficulty", "competence"} if loss == "adaloss" else set()
