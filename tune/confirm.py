@@ -19,7 +19,7 @@ if str(_HERE.parent) not in sys.path:
 import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from tune.console import run_command  # noqa: E402
+from tune.console import leave_job_folder, run_command  # noqa: E402
 
 
 def main(
@@ -93,5 +93,6 @@ def main(
 
 
 if __name__ == "__main__":
+    leave_job_folder()
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     run_command(main)

@@ -1,7 +1,9 @@
 """How every command of the project ends: bad input in one line and exit code 2, never a traceback for it."""
 
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import typer
 from typer.exceptions import TyperException
@@ -9,7 +11,7 @@ from typer.exceptions import TyperException
 from trainables.errors import UserError
 from tune.records import RecordError
 
-__all__ = ["EXIT_BAD_INPUT", "run_command"]
+__all__ = ["EXIT_BAD_INPUT", "leave_job_folder", "run_command"]
 
 EXIT_BAD_INPUT = 2
 
@@ -27,6 +29,12 @@ def run_command(command: Callable[..., int | None]) -> None:
     except KeyboardInterrupt:
         code = 130
     sys.exit(code or 0)
+
+
+def leave_job_folder() -> None:
+    """Go home from the folder into which Ray unpacked a job's code: it deletes that after the job, and runs with it."""
+    if any(part.startswith("_ray_pkg_") for part in Path.cwd().parts):
+        os.chdir(Path.home())
 
 
 def _bad_input(message: str) -> int:

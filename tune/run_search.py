@@ -23,7 +23,7 @@ import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from trainables.errors import UserError  # noqa: E402
-from tune.console import run_command  # noqa: E402
+from tune.console import leave_job_folder, run_command  # noqa: E402
 
 if TYPE_CHECKING:
     from tune.settings import ConfirmSettings, SearchSettings
@@ -81,7 +81,11 @@ def main(
         str | None, typer.Option(help="of this run  [default: data set and time; with --resume, the newest run]")
     ] = None,
     storage: Annotated[
-        str | None, typer.Option(help="path or URI for checkpoints that all nodes reach  [default: the run's folder]")
+        str | None,
+        typer.Option(
+            envvar="ADALOSS_STORAGE",
+            help="path or URI for checkpoints that all nodes reach  [default: the run's folder]",
+        ),
     ] = None,
     address: Annotated[
         str | None,
@@ -117,10 +121,15 @@ def main(
     configurations are retrained on fresh seeds, one of each loss is chosen, and those are compared on paired seeds and
     the test split. All is recorded in OUTPUT/NAME and can be looked at with: python analysis/compare.py OUTPUT/NAME
     """
-    given = {_FIELDS.get(k, k): v for k, v in context.params.items() if _was_given(context, k)}
-    console = Console(stderr=False)
-    from tune.settings import ConfirmSettings, load_confirm_settings, load_settings
+    from tune.settings import ConfirmSettings, SearchSettings, load_confirm_settings, load_settings
 
+    console = Console(stderr=False)
+    fields = {option: _FIELDS.get(option, option) for option in context.params}
+    given = {
+        field: context.params[option]
+        for option, field in fields.items()
+        if _was_given(context, option, or_in_environment=field in SearchSettings.MOVABLE)
+    }
     asked = {field: given[option] for option, field in _CONFIRMATION.items() if option in given}
     if no_confirm and asked:
         raise UserError("--no-confirm leaves out what --confirm-seeds, --controls and --robustness ask for; choose one")
@@ -170,9 +179,10 @@ def _run(
     return code or (report.EXIT_FAILED if outcome.failures else 0)
 
 
-def _was_given(context: typer.Context, parameter: str) -> bool:
+def _was_given(context: typer.Context, parameter: str, *, or_in_environment: bool) -> bool:
+    """Return whether the user gave an option. A cluster's environment is no wish to change a run that exists."""
     source = context.get_parameter_source(parameter)
-    return source is not None and source.name in {"COMMANDLINE", "ENVIRONMENT"}
+    return source is not None and source.name in {"COMMANDLINE", *(["ENVIRONMENT"] if or_in_environment else [])}
 
 
 def _settings_of(given: dict[str, Any]) -> dict[str, Any]:
@@ -222,5 +232,6 @@ def _existing_run(output: str, name: str | None) -> Path:
 
 
 if __name__ == "__main__":
+    leave_job_folder()
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     run_command(main)

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -61,6 +62,15 @@ def system(*command: object) -> str:
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     assert done.returncode == 0, f"{shlex.join(map(str, command))}: {done.stdout}{done.stderr}"
     return done.stdout
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End a command on a host: what was started here, and what it became there, which is its child."""
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+    process.kill()
 
 
 class Host:
@@ -144,29 +154,36 @@ class Host:
             text=True,
         )
 
-    def run(self, *command: object, cwd: Path | str = PROJECT, timeout: float = 300, check: bool = True) -> str:
+    def run(self, *command: object, cwd: Path | str = PROJECT, timeout: float = 600, check: bool = True) -> str:
         """Run a command on the host and return what it prints."""
         process = self.start_command(*command, cwd=cwd)
         try:
             output, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            process.kill()
+            end(process)
             output, _ = process.communicate()
             pytest.fail(f"{shlex.join(map(str, command))} on {self.name} took more than {timeout:g} s: {output}")
         assert not check or process.returncode == 0, f"{shlex.join(map(str, command))}: {process.returncode}\n{output}"
         return output
 
-    def processes(self, name: str) -> list[int]:
-        """Return the ids, on the machine, of the host's processes whose command line has a word."""
+    def processes(self, word: str, program: str = "") -> list[psutil.Process]:
+        """Return the host's processes that run a program and have a word in their command line."""
         if not self.is_up:
             return []
         own = Path(f"/proc/{self._first_process()}/ns/pid").readlink()
         found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if Path(process, "ns/pid").readlink() == own and name.encode() in Path(process, "cmdline").read_bytes():
-                    found.append(int(process.name))
+        for process in psutil.process_iter():
+            with contextlib.suppress(OSError, psutil.Error):
+                if Path(f"/proc/{process.pid}/ns/pid").readlink() == own:
+                    words = process.cmdline()
+                    if Path(words[0]).name.startswith(program) and any(word in part for part in words):
+                        found.append(process)
         return found
+
+    def listens(self, port: int) -> bool:
+        """Return whether something listens at a port of its loopback."""
+        probe = ["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{port}"]
+        return subprocess.run([*self._enter(), *probe], capture_output=True).returncode == 0
 
     def received_bytes(self) -> int:
         """Return how much has come over the cable."""
@@ -262,8 +279,7 @@ class Host:
         assert self._boot.poll() is None, (self.home / ".host" / "log").read_text()
         if self._first_process() is None:
             return False
-        probe = ["bash", "-c", f"exec 3<>/dev/tcp/{self.ip}/22"]
-        return subprocess.run([*self._enter(), *probe], capture_output=True).returncode == 0
+        return self.listens(22)
 
 
 class Lab:

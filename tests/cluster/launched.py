@@ -74,11 +74,11 @@ class Cluster:
         """Run a command as somebody who is logged in there."""
         return self.head.run(*command, cwd=HOME, check=check)
 
-    def ray(self, verb: str, *arguments: object, timeout: float = 300, check: bool = True) -> str:
+    def ray(self, verb: str, *arguments: object, timeout: float = 600, check: bool = True) -> str:
         """Run `ray VERB cluster.yaml ARGUMENTS` on the laptop, in the project's folder."""
         return self.laptop.run(RAY, verb, ON_LAPTOP, *arguments, timeout=timeout, check=check)
 
-    def search(self, *options: object, timeout: float = 540, check: bool = True) -> str:
+    def search(self, *options: object, timeout: float = 1200, check: bool = True) -> str:
         """Submit a search and wait for its end; what it prints is returned."""
         return self.ray("submit", "tune/run_search.py", "--", *options, timeout=timeout, check=check)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.hosts import PROJECT, wait_for
+from tests.cluster.hosts import PROJECT, end, wait_for
 from tests.cluster.launched import assert_complete, events_of, launched, nodes_of, restarts
 
 pytestmark = pytest.mark.cluster
@@ -43,7 +43,7 @@ def test_a_search_on_cifar10_outlives_the_death_of_a_worker_host(cluster):
         right.pull_the_plug()
         output, _ = search.communicate(timeout=900)
     finally:
-        search.kill()
+        end(search)
     assert search.returncode == 0, output
     fetched = cluster.fetch("cifar")
     assert_complete(fetched, "cifar10", LOSSES, trials)

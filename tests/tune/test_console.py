@@ -1,10 +1,11 @@
 import sys
+from pathlib import Path
 
 import pytest
 import typer
 
 from trainables.errors import UserError
-from tune.console import EXIT_BAD_INPUT, run_command
+from tune.console import EXIT_BAD_INPUT, leave_job_folder, run_command
 from tune.records import RecordError
 
 
@@ -62,3 +63,18 @@ def test_a_fault_of_the_program_is_not_passed_off_as_bad_input(monkeypatch, erro
     monkeypatch.setattr(sys, "argv", ["command"])
     with pytest.raises(type(error)):
         run_command(raising(error))
+
+
+def test_a_job_does_not_stay_where_ray_deletes_what_it_writes(tmp_path, monkeypatch):
+    unpacked = tmp_path / "working_dir_files" / "_ray_pkg_0123456789abcdef"
+    unpacked.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(unpacked)
+    leave_job_folder()
+    assert Path.cwd() == tmp_path
+
+
+def test_anywhere_else_a_command_stays_where_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    leave_job_folder()
+    assert Path.cwd() == tmp_path

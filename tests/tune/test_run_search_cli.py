@@ -35,7 +35,7 @@ def empty_folder(tmp_path, monkeypatch):
     """Every test works in an empty folder, with its own cache and without the user's settings."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.parent / f"{tmp_path.name}-cache"))
-    for name in ("ADALOSS_DATA", "RAY_ADDRESS"):
+    for name in ("ADALOSS_DATA", "ADALOSS_STORAGE", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -166,6 +166,14 @@ def test_the_data_folder_may_come_from_the_environment(command, searched, monkey
     assert searched.asked.data_dir == "from/environment"
     command("--dataset", "digits", "--data-dir", "given")
     assert searched.asked.data_dir == "given"
+
+
+def test_the_storage_may_be_the_clusters(command, searched, monkeypatch):
+    monkeypatch.setenv("ADALOSS_STORAGE", "s3://of-the/cluster")
+    command("--dataset", "digits", "--name", "run")
+    assert searched.asked.storage == "s3://of-the/cluster"
+    command("--dataset", "digits", "--storage", "s3://of/this-run", "--name", "other")
+    assert searched.asked.storage == "s3://of/this-run"
 
 
 # --- The confirmation ------------------------------------------------------------------------------------------------
@@ -361,6 +369,13 @@ def test_a_run_that_was_moved_goes_on_where_it_is_now(command, searched, existin
     Path("moved/one").rename("moved/other")
     assert command("--resume", "--output", "moved")[0] == 0
     assert searched.asked == replace(existing, output="moved", name="other")
+
+
+def test_a_clusters_storage_is_no_wish_to_move_a_run_that_is_there(command, searched, existing, monkeypatch):
+    monkeypatch.setenv("ADALOSS_STORAGE", "s3://of-the/cluster")
+    monkeypatch.setenv("ADALOSS_DATA", "of-the-machine")
+    assert command("--resume")[0] == 0
+    assert searched.asked == replace(existing, data_dir="of-the-machine")
 
 
 def test_resume_takes_another_machines_options(command, searched, existing):
