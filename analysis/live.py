@@ -60,7 +60,8 @@ class _Runs:
                     self._changes += 1
                     self._blocks.clear()
                 self._looked = time.monotonic()
-            if time.monotonic() >= self._stale.get(page.key, float("inf")) and self._blocks.pop(page.key, None):
+            if page.key in self._blocks and time.monotonic() >= self._stale.get(page.key, float("inf")):
+                del self._blocks[page.key]
                 self._changes += 1
             if page.key not in self._blocks:
                 self._blocks[page.key] = self._built(page)

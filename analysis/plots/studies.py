@@ -55,8 +55,9 @@ def read_trials(run: Run) -> dict[str, LossTrials]:
 def _names(run: Run) -> dict[str, str]:
     """Return the names of a run's studies in a database, by loss."""
     recorded = run.info.get("studies")
-    names = {loss: recorded.get(loss) for loss in run.losses} if isinstance(recorded, dict) else {}
-    if not names or not all(isinstance(name, str) for name in names.values()):
+    known = recorded if isinstance(recorded, dict) else {}
+    names = {loss: known[loss] for loss in run.losses if isinstance(known.get(loss), str)}
+    if len(names) < len(run.losses):
         raise StudyError("run.json does not name the studies; it was damaged or edited")
     return names
 
