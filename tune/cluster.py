@@ -14,6 +14,7 @@ from typing import Any
 
 from trainables.errors import UserError
 from trainables.models import MODELS
+from tune.study_url import hidden_secrets
 
 __all__ = ["Interruption", "Slots", "connect", "plan_slots"]
 
@@ -121,13 +122,14 @@ def _local_ray(data_bytes: int) -> Iterator[None]:
     _remove_abandoned()
     temporary = tempfile.mkdtemp(prefix=f"{_TEMPORARY_PREFIX}{os.getpid()}-")
     try:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            object_store_memory=2 * data_bytes + 256 * _MEBIBYTE,
-            _temp_dir=temporary,
-            **_QUIET,
-        )
+        with hidden_secrets():  # trials need no database, and whoever can look into a worker needs no password
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=2 * data_bytes + 256 * _MEBIBYTE,
+                _temp_dir=temporary,
+                **_QUIET,
+            )
         yield
     finally:
         ray.shutdown()
