@@ -20,7 +20,7 @@ from tune.records import RecordError, current_epochs
 
 __all__ = ["FollowedFile", "FollowedRun", "runs_in"]
 
-_TAIL_BYTES = 256  # of what was read: a file that was written anew in place does not continue them
+_TAIL_BYTES = 256  # of what was read: a file that was written anew in place, by another program, ends differently there
 
 _Signature = tuple[int, int, int, int]
 

@@ -55,7 +55,7 @@ def main(
     ] = None,
     reduction_factor: Annotated[float, typer.Option(help="1/F of the trials go on from each rung (ASHA)")] = 3.0,
     time_budget: Annotated[
-        float | None, typer.Option(help="minutes of wall time per loss, shared by turns  [default: none]")
+        float | None, typer.Option(help="minutes of wall time of the search per loss, shared by turns  [default: none]")
     ] = None,
     train_size: Annotated[
         int | None, typer.Option(help="train on so many images only, for a quick look  [default: all]")
