@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help search test check slow browser stack clean
+.PHONY: help search test check slow browser postgres stack clean
 help:
 	@echo "make search  set up, then tune and compare three losses on the digits that ship with scikit-learn"
 	@echo "make test    set up, then run the tests"
@@ -25,12 +25,16 @@ search: $(INSTALLED)
 test: $(INSTALLED) browser
 	$(BIN)/python -m pytest
 
-slow: $(INSTALLED) browser
+slow: $(INSTALLED) browser postgres
 	$(BIN)/python -m pytest -m "slow or cluster"
 
 # Without a browser the tests of the pages are skipped, and say so.
 browser: $(INSTALLED)
 	@.ci/browser $(BIN)/python || echo "no browser could be installed: the tests of the pages will be skipped"
+
+# Without a server the tests of a team's database are skipped, and say so.
+postgres:
+	@.ci/postgres || echo "no PostgreSQL server could be installed: the tests of a team's database will be skipped"
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -22,13 +22,14 @@ from analysis.live_frame import frame, index_page
 from analysis.live_page import Block, blocks_of, digest, head_of, slots_of, style_of
 from analysis.live_state import state_of
 from analysis.plots import PAGES, Page, Sheet
-from analysis.plots.picture import NamedRun, named
+from analysis.plots.picture import NamedRun, PassingNote, named
 from tune.records import RecordError
 
 __all__ = ["build_app", "serve"]
 
 _LOG = logging.getLogger(__name__)
 _PAGES = {page.key: page for page in PAGES}
+_PASSING_S = 15.0  # a page that lacks what may come without a new record is drawn again so often
 _PLOTLYJS = "_dash-component-suites/plotly/package_data/plotly.min.js"
 
 
@@ -49,6 +50,7 @@ class _Runs:
         self._start = secrets.token_hex(4)  # a browser that outlives the server has something of another one
         self._changes = 0
         self._blocks: dict[str, list[Block]] = {}
+        self._stale: dict[str, float] = {}  # when to draw a page again that lacks what may have come meanwhile
 
     def look(self, page: Page) -> tuple[str, list[Block], list[Any], list[Any]]:
         """Return the version of the records, the page's blocks, the head and the problems."""
@@ -60,6 +62,9 @@ class _Runs:
                     self._changes += 1
                     self._blocks.clear()
                 self._looked = time.monotonic()
+            if page.key in self._blocks and time.monotonic() >= self._stale.get(page.key, float("inf")):
+                del self._blocks[page.key]
+                self._changes += 1
             if page.key not in self._blocks:
                 self._blocks[page.key] = self._built(page)
             return f"{self._start}-{self._changes}", self._blocks[page.key], self._head(), self._problems()
@@ -80,6 +85,9 @@ class _Runs:
         except Exception as error:  # noqa: BLE001  a page that cannot be drawn must not end the others
             _LOG.exception("the page %r cannot be drawn", page.title)
             sheet = Sheet(notes=(f"This page cannot be drawn: {type(error).__name__}: {error}",))
+        self._stale.pop(page.key, None)
+        if any(isinstance(note, PassingNote) for note in sheet.notes):
+            self._stale[page.key] = time.monotonic() + _PASSING_S
         return blocks_of(page.key, sheet)
 
     def _head(self) -> list[Any]:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -61,7 +62,7 @@ class Server:
     """
 
     def __init__(self, folder: Path, bin_: Path) -> None:
-        self.password = secrets.token_urlsafe(24)
+        self.password = f"{secrets.token_hex(12)}@:/%?#& \\"  # special wherever it may be written
         self.port = _free_port()
         self._folder, self._bin, self._process = folder, bin_, None
         self._user = _user()
@@ -78,8 +79,19 @@ class Server:
 
     def url(self, database: str, *, password: bool = False, port: int | None = None) -> str:
         """Return the URL of a database, with the password only if that is asked for."""
-        login = f"{USER}:{self.password}" if password else USER
+        login = f"{USER}:{quote(self.password, safe='')}" if password else USER
         return f"postgresql://{login}@127.0.0.1:{port or self.port}/{database}"
+
+    @property
+    def escaped_password(self) -> str:
+        """The password as a line of a .pgpass file has it."""
+        return self.password.replace("\\", "\\\\").replace(":", "\\:")
+
+    def ask_for_clear_text(self, user: str) -> None:
+        """Ask a user for the password itself, as a server may that is not to be trusted."""
+        rules = self._folder / "data" / "pg_hba.conf"
+        rules.write_text(f"host all {user} 127.0.0.1/32 password\n{rules.read_text()}")
+        self.execute("SELECT pg_reload_conf()")
 
     def new_database(self) -> str:
         """Make an empty database and return its name."""
