@@ -219,7 +219,7 @@ class _Broken:
 
 def test_time_up_ends_a_search(search):
     options = ("--dataset", "digits", "--loss", "softmax", "--trials", 50, "--max-epochs", 300, "--grace-epochs", 300)
-    done = search("budget", *options, "--time-budget", 0.2)
+    done = search("budget", *options, "--no-confirm", "--time-budget", 0.2)
     assert done.returncode == 0, done.stderr
     states = [trial.state for trial in trials_of(search.output / "budget", "softmax")]
     assert 1 <= len(states) < 50
