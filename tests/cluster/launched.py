@@ -18,7 +18,7 @@ import optuna
 from optuna.trial import TrialState
 
 from tests.cluster.hosts import HOME, KEY, PROJECT, Lab, hosts, wait_for
-from tune.records import LossRecords
+from tune.records import LossRecords, read_records
 
 CLUSTER_FILE = PROJECT / "docker" / "cluster.local.yaml"
 ON_LAPTOP = f"{HOME}/cluster.yaml"
@@ -52,16 +52,17 @@ class Cluster:
         self.laptop, self.head = lab["laptop"], lab["head"]
         self.workers = [host for name, host in lab.hosts.items() if name not in {"laptop", "head"}]
 
-    def up(self) -> None:
-        """Launch, and wait for the workers, as one does before a search that needs them all."""
+    def up(self, *, wait: bool = True) -> None:
+        """Launch, and wait for the workers, which the head launches one after the other."""
         addresses = [worker.ip for worker in self.workers]
         (self.laptop.home / "cluster.yaml").write_text(filled_in(self.head.ip, addresses))
         self.ray("up", "--yes")
-        self.wait_for_hosts(1 + len(self.workers))
+        if wait:
+            self.wait_for_hosts(1 + len(self.workers))
 
-    def wait_for_hosts(self, count: int, seconds: float = 180) -> None:
+    def wait_for_hosts(self, count: int, seconds: float = 600) -> None:
         """Wait until so many hosts are nodes of the cluster."""
-        wait_for(lambda: len(self.nodes()) == count, f"{count} nodes, of which there are {self.nodes()}", seconds)
+        wait_for(lambda: len(self.nodes()) == count, f"{count} nodes of the cluster", seconds)
 
     def nodes(self) -> list[str]:
         """Return the addresses of the live nodes, as the head knows them."""
@@ -110,6 +111,11 @@ def events_of(run: Path, loss: str) -> list[dict]:
 
 def epochs_of(run: Path, loss: str) -> list[dict]:
     return LossRecords(run / loss).read_epochs()
+
+
+def lines_of(run: Path, loss: str) -> list[dict]:
+    """Return the lines about epochs as they were written, repeated epochs included."""
+    return read_records(run / loss / "epochs.jsonl")
 
 
 def restarts(run: Path, losses: tuple[str, ...]) -> list[str]:

@@ -1,0 +1,127 @@
+"""What happens to hosts, and what becomes of a search on them: nothing is lost, nothing is done twice.
+
+One cluster goes through all of it, since a launch takes its time: each test leaves it with all its hosts.
+"""
+
+import time
+
+import psutil
+import pytest
+
+from tests.cluster.hosts import end, wait_for
+from tests.cluster.launched import assert_complete, events_of, launched, lines_of, nodes_of
+
+pytestmark = pytest.mark.cluster
+LOSS = ("softmax",)
+TRIALS, EPOCHS = 6, 100
+BUDGET = ("--dataset", "digits", "--loss", "softmax", "--trials", TRIALS, "--no-confirm")
+FULL_LENGTH = ("--max-epochs", EPOCHS, "--grace-epochs", EPOCHS)  # every trial is long enough to be met in the middle
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with launched(tmp_path_factory.mktemp("hosts") / "lab", head=1, left=1, right=1) as cluster:
+        cluster.up(wait=False)
+        yield cluster
+
+
+def trial_in_the_middle(run, host):
+    """Return a trial that is at work on a host and has a checkpoint, or None."""
+    ended = {e["trial_id"] for e in events_of(run, "softmax") if e["event"] == "finished"}
+    newest = {line["trial_id"]: line["node_ip"] for line in lines_of(run, "softmax")}
+    for trial_id, node in newest.items():
+        if trial_id not in ended and node == host.ip and list(run.glob(f"checkpoints/*/{trial_id}/*/checkpoint.json")):
+            return trial_id
+    return None
+
+
+def struck(cluster, name, host, strike, *, finish=True):
+    """Start a search, strike a host when a trial is in the middle there, and return that trial and the time it took."""
+    search = cluster.start_search(*BUDGET, *FULL_LENGTH, "--name", name)
+    run = cluster.running(name)
+    try:
+        wait_for(lambda: trial_in_the_middle(run, host), f"a trial in the middle on {host.name}", 600)
+        trial_id, struck_at = trial_in_the_middle(run, host), time.time()
+        strike()
+        if finish:
+            output, _ = search.communicate(timeout=1200)
+            assert search.returncode == 0, output
+    finally:
+        end(search)
+    return trial_id, struck_at
+
+
+def assert_went_on_elsewhere(run, host, trial_id, struck_at):
+    """Assert that a trial went on from its checkpoint, on another host, and that its events say so."""
+    events = [e for e in events_of(run, "softmax") if e["trial_id"] == trial_id]
+    assert [e["event"] for e in events] == ["started", "resumed", "finished"]
+    print(f"{host.name}: {trial_id} was told to go on {events[1]['time'] - struck_at:.1f} s later: {events[1]['error']}")
+    later = [line for line in lines_of(run, "softmax") if line["trial_id"] == trial_id and line["time"] > events[1]["time"]]
+    assert later[0]["epoch"] > 1
+    assert host.ip not in {line["node_ip"] for line in later}
+
+
+def test_a_search_starts_before_the_workers_are_there_and_grows_with_them(cluster):
+    output = cluster.search(*BUDGET, *FULL_LENGTH, "--name", "grown")
+    assert "1 at a time" in output
+    run = cluster.running("grown")
+    assert_complete(run, "digits", LOSS, TRIALS)
+    assert nodes_of(run, LOSS) == {host.ip for host in (cluster.head, *cluster.workers)}
+
+
+def test_a_worker_that_is_cut_off_is_done_without_and_used_again_when_it_is_back(cluster):
+    left, _ = cluster.workers
+    cluster.wait_for_hosts(3)
+    trial_id, cut_at = struck(cluster, "cut", left, left.cut)
+    run = cluster.running("cut")
+    assert_complete(run, "digits", LOSS, TRIALS)
+    assert_went_on_elsewhere(run, left, trial_id, cut_at)
+
+    left.mend()
+    mended_at = time.time()
+    cluster.wait_for_hosts(3)
+    print(f"{left.name}: a node again {time.time() - mended_at:.1f} s after its cable was back")
+    cluster.search("--extend", 3, "--name", "cut")
+    assert_complete(run, "digits", LOSS, TRIALS + 3)
+    assert left.ip in {line["node_ip"] for line in lines_of(run, "softmax") if line["time"] > mended_at}
+
+
+def test_a_worker_that_is_preempted_gives_its_trials_back(cluster):
+    """As a cloud does with a spot machine: its programs are asked to end, and then it is off."""
+    left, _ = cluster.workers
+    cluster.wait_for_hosts(3)
+
+    def preempt():
+        for process in left.processes("ray"):
+            with_grace = [process, *process.children(recursive=True)] if process.is_running() else []
+            for one in with_grace:
+                try:
+                    one.terminate()
+                except psutil.NoSuchProcess:
+                    continue
+        time.sleep(2)
+        left.pull_the_plug()
+
+    trial_id, preempted_at = struck(cluster, "preempted", left, preempt)
+    run = cluster.running("preempted")
+    assert_complete(run, "digits", LOSS, TRIALS)
+    assert_went_on_elsewhere(run, left, trial_id, preempted_at)
+    left.start()
+
+
+def test_a_search_whose_head_dies_goes_on_under_another(cluster):
+    left, right = cluster.workers
+    cluster.wait_for_hosts(3)
+    struck(cluster, "headless", right, cluster.head.pull_the_plug, finish=False)
+    run = cluster.running("headless")
+    before = lines_of(run, "softmax")
+
+    cluster.head, cluster.workers = right, [left]
+    cluster.up()
+    cluster.search("--resume", "--name", "headless")
+    fetched = cluster.fetch("headless")
+    assert_complete(fetched, "digits", LOSS, TRIALS)
+    assert lines_of(fetched, "softmax")[: len(before)] == before
+    resumed = [e for e in events_of(fetched, "softmax") if e["event"] == "resumed"]
+    assert resumed
+    assert any(e["epoch"] > 0 for e in resumed)  # from a checkpoint, which only the shared file system had
