@@ -14,6 +14,8 @@ from typing import Any
 
 from trainables.errors import UserError
 from trainables.models import MODELS
+from tune.private_ray import private_to_this_user
+from tune.study_url import hidden_secrets
 
 __all__ = ["Interruption", "Slots", "connect", "plan_slots"]
 
@@ -34,6 +36,7 @@ for _name, _value in _RAY_ENVIRONMENT.items():
 
 _MEBIBYTE = 2**20
 _TEMPORARY_PREFIX = "adaloss-ray-"
+_LONGEST_TEMPORARY_PARENT = 12  # a socket's path has at most 107 bytes, and Ray's are up to 95 long below this
 _PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -117,26 +120,36 @@ def _local_ray(data_bytes: int) -> Iterator[None]:
     # Workers inherit this; an installed project needs it not, a mere checkout does.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_PROJECT), os.environ.get("PYTHONPATH"))))
     # A folder of its own: other programs on this machine do not take this for a cluster to join, and nothing of it
-    # stays behind. Short, because socket paths must be.
+    # stays behind.
     _remove_abandoned()
-    temporary = tempfile.mkdtemp(prefix=f"{_TEMPORARY_PREFIX}{os.getpid()}-")
+    temporary = Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY_PREFIX}{os.getpid()}-", dir=_temporary_parent()))
     try:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            object_store_memory=2 * data_bytes + 256 * _MEBIBYTE,
-            _temp_dir=temporary,
-            **_QUIET,
-        )
-        yield
+        with private_to_this_user(temporary):
+            try:
+                with hidden_secrets():  # trials need no database, and whoever can look into a worker needs no password
+                    ray.init(
+                        address="local",
+                        include_dashboard=False,
+                        object_store_memory=2 * data_bytes + 256 * _MEBIBYTE,
+                        _temp_dir=str(temporary / "r"),
+                        **_QUIET,
+                    )
+                yield
+            finally:
+                ray.shutdown()
     finally:
-        ray.shutdown()
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary_parent() -> str:
+    """Return the folder for temporary files, or /tmp where its name is too long for the sockets that Ray puts there."""
+    parent = tempfile.gettempdir()
+    return parent if len(os.fsencode(parent)) <= _LONGEST_TEMPORARY_PARENT else "/tmp"  # noqa: S108  mkdtemp is safe
 
 
 def _remove_abandoned() -> None:
     """Delete what searches left that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY_PREFIX}*"):
+    for folder in Path(_temporary_parent()).glob(f"{_TEMPORARY_PREFIX}*"):
         process = folder.name.removeprefix(_TEMPORARY_PREFIX).partition("-")[0]
         if process.isdigit() and not Path(f"/proc/{process}").exists() and Path("/proc").is_dir():
             shutil.rmtree(folder, ignore_errors=True)

@@ -172,7 +172,7 @@ def test_auto_needs_a_cluster(note, monkeypatch):
 
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="processes are looked up in /proc")  # noqa: PTH112
 def test_only_folders_of_dead_processes_are_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(cluster, "_temporary_parent", lambda: str(tmp_path))
     dead = subprocess.Popen(["true"])
     dead.wait()
     mine = f"adaloss-ray-{os.getpid()}-x"
@@ -192,8 +192,7 @@ def test_a_local_ray_leaves_no_folder_behind_even_if_it_does_not_start(tmp_path,
         assert os.listdir(tmp_path)  # noqa: PTH208
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(cluster, "_temporary_parent", lambda: str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.setattr(ray, "init", fail)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
@@ -201,6 +200,16 @@ def test_a_local_ray_leaves_no_folder_behind_even_if_it_does_not_start(tmp_path,
         pytest.fail("connected")
     assert list(tmp_path.iterdir()) == []
     assert seen["object_store_memory"] > 2 * 1000
+
+
+@pytest.mark.parametrize(
+    ("folder", "parent"), [("/tmp", "/tmp"), ("/tmp/mine-12", "/tmp/mine-12"), ("/tmp/mine-12-", "/tmp")]
+)
+def test_sockets_have_names_that_are_short_enough(monkeypatch, folder, parent):
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: folder)
+    assert cluster._temporary_parent() == parent
+    session = "r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # with the highest process id
+    assert len(f"{parent}/{cluster._TEMPORARY_PREFIX}4194304-abcdefgh/{session}") <= 107
 
 
 # --- Signals ---------------------------------------------------------------------------------------------------------

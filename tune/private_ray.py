@@ -1,0 +1,74 @@
+"""Keeps a Ray that this program starts to this machine and to this user.
+
+By default Ray's processes listen on all interfaces, and whoever reaches them runs code as their owner. Here they listen
+on loopback alone, and answer nobody who does not know a token that only this user can read.
+"""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["private_to_this_user"]
+
+_TOKEN_FILE = "token"  # noqa: S105  a file's name
+# Ray's name for a switch that has it use loopback as the node's address, which it does by default on macOS and Windows.
+# Each of its servers binds to that address alone if it is 127.0.0.1; `_node_ip_address` is no way to set it, since
+# Ray replaces loopback there by an address that other machines reach.
+_LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
+
+@contextlib.contextmanager
+def private_to_this_user(folder: Path) -> Iterator[None]:
+    """Have a Ray that is started in this context listen on loopback alone and ask for a token of its own.
+
+    Args:
+        folder: for the token; one that only this user may enter. Ray's own is none: it opens that to everybody.
+    """
+    from ray._private import ray_constants
+
+    token = folder / _TOKEN_FILE
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    environment = {
+        _LOOPBACK_SWITCH: "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_AUTH_TOKEN": None,  # would come before the path
+    }
+    allows_clusters = ray_constants.ENABLE_RAY_CLUSTER
+    try:
+        with _environment(environment):
+            ray_constants.ENABLE_RAY_CLUSTER = False  # the switch itself was read when Ray was imported
+            _read_authentication_again()
+            yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = allows_clusters
+        _read_authentication_again()
+
+
+@contextlib.contextmanager
+def _environment(changes: dict[str, str | None]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    _set_environment(changes)
+    try:
+        yield
+    finally:
+        _set_environment(before)
+
+
+def _set_environment(values: dict[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _read_authentication_again() -> None:
+    """Have Ray forget what it read of mode and token, the mode first: a token that is gone is then not missed."""
+    from ray import _raylet
+
+    _raylet.Config.initialize("")  # type: ignore[attr-defined]
+    _raylet.AuthenticationTokenLoader.instance().reset_cache()  # type: ignore[attr-defined]
