@@ -20,7 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 search: $(INSTALLED)
-	$(BIN)/python tune/run_search.py --dataset digits --confirm-seeds 5
+	$(BIN)/python tune/run_search.py --dataset digits --trials 8 --max-epochs 12 --confirm-seeds 5
 
 test: $(INSTALLED) browser
 	$(BIN)/python -m pytest
