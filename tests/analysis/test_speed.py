@@ -6,7 +6,6 @@ from analysis.load import load_run
 from analysis.speed import convergence
 from tune.records import write_json
 
-
 pytestmark = pytest.mark.usefixtures("no_warning")
 
 

@@ -10,7 +10,6 @@ from analysis.stats import seeds_for_half_width, seeds_for_power
 from analysis.verdict import equivalence_bound, verdicts
 from tune.records import write_json
 
-
 pytestmark = pytest.mark.usefixtures("no_warning")
 
 
