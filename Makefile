@@ -23,7 +23,7 @@ search: $(INSTALLED)
 	$(BIN)/python tune/run_search.py --dataset digits --trials 8 --max-epochs 12 --confirm-seeds 5
 
 test: $(INSTALLED) browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 slow: $(INSTALLED) browser postgres
 	$(BIN)/python -m pytest -m "slow or cluster"

@@ -1,5 +1,6 @@
 """What tests of several folders share."""
 
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -12,3 +13,12 @@ def postgres() -> Iterator[Server]:
     """A PostgreSQL server, started when the first test asks for it."""
     with running_server() as server:
         yield server
+
+
+@pytest.fixture
+def no_warning() -> Iterator[None]:
+    """A warning in the test fails it, unless it is of what an earlier test left to the garbage collector."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield

@@ -174,7 +174,9 @@ class Proxy:
         self._sockets: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._pumps: list[threading.Thread] = []
+        self._door = threading.Thread(target=self._accept, daemon=True)
+        self._door.start()
 
     def cut_every(self, commits: int, *, answer_lost: bool) -> None:
         """Cut at every n-th commit: before the server has it, or when only its answer is lost.
@@ -194,10 +196,15 @@ class Proxy:
         self._is_away = False
 
     def close(self) -> None:
-        """End."""
+        """End, and leave no socket open."""
         self._is_away = True
-        _shut(*self._sockets, self._listener)
-        self._listener.close()
+        _shut(self._listener)
+        self._door.join()
+        _shut(*self._sockets)
+        for pump in self._pumps:
+            pump.join()
+        for one in (*self._sockets, self._listener):
+            one.close()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -213,8 +220,10 @@ class Proxy:
                     continue
                 self._sockets += [client, server]
                 lost = threading.Event()
-                threading.Thread(target=self._to_server, args=(client, server, lost), daemon=True).start()
-                threading.Thread(target=self._to_client, args=(server, client, lost), daemon=True).start()
+                for pump, ends in ((self._to_server, (client, server)), (self._to_client, (server, client))):
+                    thread = threading.Thread(target=pump, args=(*ends, lost), daemon=True)
+                    thread.start()
+                    self._pumps.append(thread)
 
     def _to_server(self, client: socket.socket, server: socket.socket, lost: threading.Event) -> None:
         with suppress(OSError):

@@ -1,6 +1,7 @@
 """Ray: connecting, what there is to run on, and signals."""
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -35,6 +36,8 @@ _RAY_ENVIRONMENT = {
 }
 for _name, _value in _RAY_ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
+# Ray writes its next snapshot while it copies the last one, and reports the file that is gone then as an error.
+logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
 
 _MEBIBYTE = 2**20
 _TEMPORARY_PREFIX = "adaloss-ray-"

@@ -78,14 +78,7 @@ def run_search(
     interruption = Interruption()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     database = TeamDatabase(settings, interruption, console) if settings.study_storage else None
-    data = load_data(settings)
-    if confirmation is not None:
-        check_test_data(settings.dataset, Path(settings.data_dir) if settings.data_dir else None)
-    if not settings.model:
-        settings = replace(settings, model=default_model(data.spec.image_shape))
-    if data.spec.image_shape not in MODELS[settings.model].image_shapes:
-        shape = "x".join(map(str, data.spec.image_shape))
-        raise UserError(f"--model {settings.model} does not take the {shape} images of {settings.dataset}")
+    settings, data = _with_data(settings, confirmation)
     store = CheckpointStore(settings.checkpoint_root)
     if settings.storage is not None:
         store.check_writable()
@@ -119,6 +112,19 @@ def run_search(
         failures=failures,
         unreachable=unreachable,
     )
+
+
+def _with_data(settings: SearchSettings, confirmation: ConfirmSettings | None) -> tuple[SearchSettings, TrainingData]:
+    """Return the settings with a model that takes the images, and the images."""
+    data = load_data(settings)
+    if confirmation is not None:
+        check_test_data(settings.dataset, Path(settings.data_dir) if settings.data_dir else None)
+    if not settings.model:
+        settings = replace(settings, model=default_model(data.spec.image_shape))
+    if data.spec.image_shape not in MODELS[settings.model].image_shapes:
+        shape = "x".join(map(str, data.spec.image_shape))
+        raise UserError(f"--model {settings.model} does not take the {shape} images of {settings.dataset}")
+    return settings, data
 
 
 def load_data(settings: SearchSettings) -> TrainingData:

@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -435,6 +436,11 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path):
         live.serve([tmp_path / "none"], port=0)
 
 
+def _mind_interrupts():
+    """Undo what a shell does to its background jobs, and tests may be in one: they ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def command(tmp_path):
     """Starts the command as a user does; everything that it started is ended."""
@@ -447,6 +453,7 @@ def command(tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_mind_interrupts,
         )
         started.append(process)
         return process

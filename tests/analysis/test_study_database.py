@@ -44,6 +44,7 @@ def database(postgres, example_run):
     file = f"sqlite:///{example_run(seeds=0, study=True)}/study.db"
     for study in optuna.get_all_study_names(file):
         optuna.copy_study(from_study_name=study, from_storage=file, to_storage=storage, to_study_name=f"team-1/{study}")
+    storage.remove_session()
     storage.engine.dispose()
     return name
 
