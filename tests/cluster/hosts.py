@@ -28,7 +28,7 @@ import psutil
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-TOOLS = ("/usr/sbin/sshd", "ssh", "ssh-keygen", "rsync", "ip", "nsenter", "unshare")
+TOOLS = ("/usr/sbin/sshd", "ssh", "ssh-keygen", "rsync", "ip", "nsenter", "unshare", "setpriv")
 NETWORK = "10.78.0"
 ENVIRONMENT = "adaloss-env"  # in a host's home, as the cluster files of docker/ have it
 HOME = "/root"  # in every host, a folder of its own
@@ -102,7 +102,8 @@ class Host:
         inside = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "bash", str(script)]
         with (self.home / ".host" / "log").open("ab") as log:
             self._boot = subprocess.Popen(
-                ["ip", "netns", "exec", self._namespace, *inside],
+                # A host does not outlive the tests, even if those are killed.
+                ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self._namespace, *inside],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -304,6 +305,7 @@ class Lab:
         return self.hosts[name]
 
     def __enter__(self) -> "Lab":
+        _remove_abandoned()
         self.folder.mkdir(parents=True)
         self.shared.mkdir()
         system("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.key)
@@ -331,6 +333,15 @@ def hosts(folder: Path, **cpus: int) -> Iterator[Lab]:
     data = Path(os.environ.get("ADALOSS_DATA", PROJECT.parent / "shared" / "data"))
     with Lab(folder, visible=(data,) if data.is_dir() else (), **cpus) as lab:
         yield lab
+
+
+def _remove_abandoned() -> None:
+    """Delete the namespaces of tests that were killed; what ran in them died with them."""
+    for line in system("ip", "netns", "list").splitlines():
+        name = line.split()[0]
+        process = name.split("-")[1] if name.startswith("hosts-") else ""
+        if process.isdigit() and not Path(f"/proc/{process}").exists():
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
 
 def _site_packages() -> str:
