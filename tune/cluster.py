@@ -7,7 +7,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -48,17 +48,27 @@ class Slots:
         gpus_per_trial: GPUs of one trial; a fraction shares one.
         concurrent: trials at a time.
         nodes: machines in the cluster.
+        gpu: name of the GPU on which a trial's memory was measured, or None.
+        gpu_bytes: what a trial needs of its memory, or None.
     """
 
     cpus_per_trial: float
     gpus_per_trial: float
     concurrent: int
     nodes: int
+    gpu: str | None = None
+    gpu_bytes: int | None = None
 
     @property
     def threads(self) -> int:
         """Threads of one trial."""
         return max(1, int(self.cpus_per_trial))
+
+    def halved(self) -> "Slots | None":
+        """Return slots in which half as many trials share the memory, or None where each has its own already."""
+        if self.gpus_per_trial >= 1 or self.concurrent == 1:
+            return None
+        return replace(self, gpus_per_trial=min(1, 2 * self.gpus_per_trial), concurrent=self.concurrent // 2)
 
 
 @contextlib.contextmanager

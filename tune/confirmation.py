@@ -15,7 +15,8 @@ from trainables.trainable import TrialData
 from tune import arms
 from tune.arms import ADAPTIVE, Candidate
 from tune.checkpoints import CheckpointStore
-from tune.cluster import Interruption, Slots, connect, plan_slots
+from tune.cluster import Interruption, Slots, connect
+from tune.gpu_share import slots_for
 from tune.progress import Progress
 from tune.records import LossRecords, read_records, write_json
 from tune.run_file import add_confirmation, locked
@@ -70,7 +71,7 @@ def run_confirmation(
     searched = data.train.images.nbytes + data.validation.images.nbytes
     tested = data.spec.test_size * data.train.images[0].nbytes
     with connect(settings.address, 2 * searched + tested), locked(settings.folder), interruption.listening():
-        slots = plan_slots(settings.model, settings.cpus_per_trial, settings.gpus_per_trial, settings.max_concurrent)
+        slots = slots_for(settings, data, console)
         invocation = add_confirmation(settings, asked, data, slots)
         confirmation = _Confirmation(settings, asked, data, slots, interruption, console, callbacks, invocation)
         confirmation.run(data_dir)

@@ -1,7 +1,9 @@
 """Lets Ray run what the books hand out: as many trials at a time as fit, until all is done or the user stops it."""
 
+import itertools
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray import tune as ray_tune
@@ -9,12 +11,17 @@ from ray import tune as ray_tune
 from trainables.config import TrialConfig
 from trainables.trainable import MarginTrainable, TrialData
 from tune.book import Book, Suggestion
+from tune.checkpoints import CheckpointStore
 from tune.cluster import Interruption, Slots
+from tune.full_disk import LeaveRay
 from tune.progress import Progress
 from tune.scheduler import BookScheduler, WorkerLosses
 from tune.searcher import BookSearcher
 
 __all__ = ["MAX_WORKER_LOSSES", "Stage", "run_stage"]
+
+# Ray's snapshot of a search is never used, so nobody need know when it cannot be written.
+logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
 
 MAX_WORKER_LOSSES = 3  # a trial whose worker is lost more often is given up
 
@@ -57,9 +64,65 @@ def run_stage(
         out_of_time: whether the time is up; trials then end with the epoch they are in.
         callbacks: further ones of Ray's.
     """
-    remaining = sum(book.tally.asked - book.tally.done for book in books.values())
-    if remaining <= 0 or interruption:
-        return
+    met: BaseException | None = None
+    try:
+        with progress:
+            _run_passes(stage, books, slots, interruption, progress, out_of_time, callbacks)
+    except LeaveRay as leaving:
+        met = leaving.__cause__
+    finally:
+        for book in books.values():
+            book.interrupted()
+    if met is not None:
+        raise met
+
+
+def _run_passes(
+    stage: Stage,
+    books: Mapping[str, Book],
+    slots: Slots,
+    interruption: Interruption,
+    progress: Progress,
+    out_of_time: Callable[[], bool],
+    callbacks: Sequence[ray_tune.Callback],
+) -> None:
+    """Run all trials, beside fewer others from the first on that does not find the memory it needs.
+
+    That a trial runs out of memory which it shares says nothing of the trial. It is put back, no others are started,
+    and when those that run have ended, it and all that is left run half as many at a time. A trial that runs out of
+    memory of its own is a failed one.
+    """
+    for count in itertools.count(1):
+        remaining = sum(book.tally.asked - book.tally.done for book in books.values())
+        if remaining <= 0 or interruption:
+            return
+        this = stage if count == 1 else replace(stage, name=f"{stage.name}-{count}")
+        put_back = _run_pass(this, books, slots, remaining, interruption, progress, out_of_time, callbacks)
+        fewer = slots.halved()
+        if not put_back or fewer is None:
+            return
+        slots = fewer
+        checkpoints = CheckpointStore(stage.storage_path).newest()
+        for book in books.values():
+            book.know(checkpoints)
+        gpus = f" with {slots.gpus_per_trial:g} GPU each" if slots.gpus_per_trial else ""
+        progress.say(
+            f"out of memory beside others: {', '.join(put_back)}; run again, and all that follow, "
+            f"{slots.concurrent} at a time{gpus}"
+        )
+
+
+def _run_pass(
+    stage: Stage,
+    books: Mapping[str, Book],
+    slots: Slots,
+    count: int,
+    interruption: Interruption,
+    progress: Progress,
+    out_of_time: Callable[[], bool],
+    callbacks: Sequence[ray_tune.Callback],
+) -> list[str]:
+    """Let Ray run up to `count` trials; return the ids of those that ran out of memory beside others."""
 
     def to_config(name: str, suggestion: Suggestion) -> dict[str, Any]:
         return {
@@ -69,17 +132,24 @@ def run_stage(
             "trial": stage.to_trial(suggestion).to_dict(),
             "checkpoint": suggestion.checkpoint.path if suggestion.checkpoint else None,
             "threads": slots.threads,
+            "gpus": slots.gpus_per_trial,
         }
 
+    def is_closed() -> bool:
+        if interruption or scheduler.put_back:
+            return True
+        return out_of_time() and not any(book.tally.put_back for book in books.values())
+
+    scheduler = BookScheduler(books, out_of_time, may_put_back=slots.halved() is not None)
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(
             ray_tune.with_parameters(MarginTrainable, data=stage.data),
             {"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
         ),
         tune_config=ray_tune.TuneConfig(
-            search_alg=BookSearcher(books, to_config, closed=lambda: bool(interruption) or out_of_time()),
-            scheduler=BookScheduler(books, out_of_time),
-            num_samples=remaining,
+            search_alg=BookSearcher(books, to_config, closed=is_closed),
+            scheduler=scheduler,
+            num_samples=count,
             max_concurrent_trials=slots.concurrent,
             reuse_actors=True,
             trial_name_creator=lambda trial: str(trial.config["trial_id"]),
@@ -95,18 +165,8 @@ def run_stage(
             verbose=0,
         ),
     )
-    try:
-        with progress:
-            tuner.fit()
-    except _Stopped:
-        pass
-    finally:
-        for book in books.values():
-            book.interrupted()
-
-
-class _Stopped(BaseException):
-    """Leaves Ray's loop; not an Exception, so that nothing on the way takes it for a trial's."""
+    tuner.fit()
+    return scheduler.put_back
 
 
 class _Interrupted(ray_tune.Stopper):
@@ -124,7 +184,7 @@ class _Interrupted(ray_tune.Stopper):
 
     def stop_all(self) -> bool:
         if self._interruption:
-            raise _Stopped
+            raise LeaveRay
         return False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Interrupted":
