@@ -112,6 +112,7 @@ RUN_FIELDS: dict[str, Fields] = {
         "model": _TEXT,
         **dict.fromkeys(("trials", "max_epochs", "grace_epochs"), _COUNT),
         "reduction_factor": (_is_number, "a number", True),
+        "study_storage": _OPTIONAL_TEXT,
     },
     "dataset": {
         "name": _TEXT,

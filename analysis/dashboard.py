@@ -24,17 +24,24 @@ __all__ = ["write_pictures", "write_report"]
 
 
 def main(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of runs, such as results/NAME")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="folders of runs, such as results/NAME; live also a folder of runs"),
+    ],
     html_file: Annotated[Path | None, typer.Option("--html", help="write one self-contained page and end")] = None,
     png: Annotated[Path | None, typer.Option(metavar="DIR", help="write every picture as PNG and end")] = None,
     host: Annotated[str, typer.Option(help="address that the live page listens on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="port of the live page")] = 8050,
     interval: Annotated[float, typer.Option(min=0.5, help="seconds between updates of the live page")] = 3.0,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="the only name under which the live page may be asked for; repeatable"),
+    ] = None,
 ) -> None:
     """Show runs: verdict, learning curves, margins, the search, paired tests, embeddings, confusion.
 
     Without --html and --png, a live page follows the runs until Ctrl-C. A run that is not finished is shown as far as
-    it has come.
+    it has come. Given a folder of runs, such as results, the live page shows all runs in it, new ones as they start.
     """
     places = [folder.resolve() for folder in runs]
     for folder, place in zip(runs, places, strict=True):
@@ -43,7 +50,7 @@ def main(
     if html_file is None and png is None:
         from analysis.live import serve
 
-        serve(runs, host=host, port=port, interval_s=interval)
+        serve(runs, host=host, port=port, interval_s=interval, allowed_hosts=allowed_host or ())
         return
     loaded = [load_run(folder) for folder in runs]
     if html_file is not None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,9 +18,9 @@ from analysis._checks import (
 from analysis.load import _TRIAL_COLUMNS, Run, _load_info, _seed_runs, _trials, _winners
 from tune.records import RecordError, current_epochs
 
-__all__ = ["FollowedFile", "FollowedRun"]
+__all__ = ["FollowedFile", "FollowedRun", "runs_in"]
 
-_TAIL_BYTES = 256  # of what was read: a file that was written anew in place does not continue them
+_TAIL_BYTES = 256  # of what was read: a file that was written anew in place, by another program, ends differently there
 
 _Signature = tuple[int, int, int, int]
 
@@ -207,3 +208,15 @@ class FollowedRun:
         if self._seed_runs is None or self._seed_runs[0] != source:
             self._seed_runs = (source, _seed_runs(self.folder / "confirm.jsonl", info))
         return self._seed_runs[1]
+
+
+def runs_in(folders: Iterable[Path]) -> list[Path]:
+    """Return the folders of runs: those given, and in the place of one that holds runs, all of them by name.
+
+    One that is neither a run nor holds any is returned as it is: a run may come to be there.
+    """
+    found: dict[Path, None] = {}
+    for folder in folders:
+        within = [] if (folder / "run.json").exists() else sorted(folder.glob("*/run.json"))
+        found.update(dict.fromkeys([path.parent for path in within] or [folder]))
+    return list(found)

@@ -17,18 +17,19 @@ from typing import Any
 from dash import Dash, Input, Output, State, html, no_update, set_props
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from analysis.follow import FollowedRun
+from analysis.follow import FollowedRun, runs_in
 from analysis.live_frame import frame, index_page
 from analysis.live_page import Block, blocks_of, digest, head_of, slots_of, style_of
 from analysis.live_state import state_of
 from analysis.plots import PAGES, Page, Sheet
-from analysis.plots.picture import NamedRun, named
+from analysis.plots.picture import NamedRun, PassingNote, named
 from tune.records import RecordError
 
 __all__ = ["build_app", "serve"]
 
 _LOG = logging.getLogger(__name__)
 _PAGES = {page.key: page for page in PAGES}
+_PASSING_S = 15.0  # a page that lacks what may come without a new record is drawn again so often
 _PLOTLYJS = "_dash-component-suites/plotly/package_data/plotly.min.js"
 
 
@@ -36,31 +37,44 @@ class _Runs:
     """The followed runs and the page in view, shared by all browsers that look.
 
     Args:
-        folders: of the runs.
+        folders: of the runs, or that hold runs.
         interval_s: browsers that ask in quick succession make it look at the files once.
     """
 
     def __init__(self, folders: Iterable[Path], interval_s: float) -> None:
-        self._followed = [FollowedRun(folder) for folder in folders]
+        self._folders = list(folders)
+        self._followed: list[FollowedRun] = []
         self._interval_s = interval_s
         self._looked = -float("inf")
         self._lock = threading.Lock()
         self._start = secrets.token_hex(4)  # a browser that outlives the server has something of another one
         self._changes = 0
         self._blocks: dict[str, list[Block]] = {}
+        self._stale: dict[str, float] = {}  # when to draw a page again that lacks what may have come meanwhile
 
     def look(self, page: Page) -> tuple[str, list[Block], list[Any], list[Any]]:
         """Return the version of the records, the page's blocks, the head and the problems."""
         with self._lock:
             if time.monotonic() - self._looked > self._interval_s / 2:
+                others = self._follow_what_is_there()
                 changed = [followed.update() for followed in self._followed]  # all of them, whatever the first says
-                if any(changed):
+                if others or any(changed):
                     self._changes += 1
                     self._blocks.clear()
                 self._looked = time.monotonic()
+            if page.key in self._blocks and time.monotonic() >= self._stale.get(page.key, float("inf")):
+                del self._blocks[page.key]
+                self._changes += 1
             if page.key not in self._blocks:
                 self._blocks[page.key] = self._built(page)
             return f"{self._start}-{self._changes}", self._blocks[page.key], self._head(), self._problems()
+
+    def _follow_what_is_there(self) -> bool:
+        """Return whether other runs are followed than before: a folder of runs gets new ones."""
+        known = {followed.folder: followed for followed in self._followed}
+        folders = runs_in(self._folders)
+        self._followed = [known.get(folder) or FollowedRun(folder) for folder in folders]
+        return list(known) != folders
 
     def _built(self, page: Page) -> list[Block]:
         runs = [followed.run for followed in self._followed if followed.run is not None]
@@ -71,6 +85,9 @@ class _Runs:
         except Exception as error:  # noqa: BLE001  a page that cannot be drawn must not end the others
             _LOG.exception("the page %r cannot be drawn", page.title)
             sheet = Sheet(notes=(f"This page cannot be drawn: {type(error).__name__}: {error}",))
+        self._stale.pop(page.key, None)
+        if any(isinstance(note, PassingNote) for note in sheet.notes):
+            self._stale[page.key] = time.monotonic() + _PASSING_S
         return blocks_of(page.key, sheet)
 
     def _head(self) -> list[Any]:
@@ -97,7 +114,7 @@ def build_app(folders: Sequence[Path], interval_s: float) -> Dash:
     """Return the page as a Dash app.
 
     Args:
-        folders: of the runs; they need not hold one yet.
+        folders: of the runs, which they need not hold yet, or folders of such folders, of which all are shown.
         interval_s: seconds between updates.
     """
     runs = _Runs(folders, interval_s)
@@ -224,7 +241,7 @@ class _HostChecked:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if _host_of(environ.get("HTTP_HOST", "")) in self._hosts:
             return self._app(environ, start_response)
-        text = b"This page answers to localhost only; start it with --host to reach it by another name.\n"
+        text = b"This page does not answer to this name; --host or --allowed-host gives it another one.\n"
         start_response("403 Forbidden", [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))])
         return [text]
 
@@ -242,14 +259,22 @@ class _Quiet(WSGIRequestHandler):
         """Print nothing."""
 
 
-def serve(folders: list[Path], *, host: str = "127.0.0.1", port: int = 8050, interval_s: float = 3.0) -> None:
+def serve(
+    folders: list[Path],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8050,
+    interval_s: float = 3.0,
+    allowed_hosts: Sequence[str] = (),
+) -> None:
     """Show the live page until Ctrl-C.
 
     Args:
-        folders: of runs, which may still be empty.
+        folders: of runs, which may still be empty, or of folders of runs.
         host: address to listen on.
         port: 0 for any that is free.
         interval_s: seconds between updates.
+        allowed_hosts: names under which browsers may ask for it; with none, any where it listens beyond this machine.
 
     Raises:
         RecordError: a folder does not exist, or the address cannot be listened on.
@@ -261,9 +286,12 @@ def serve(folders: list[Path], *, host: str = "127.0.0.1", port: int = 8050, int
     with _listening(host, port) as listener:
         address, bound_port = listener.getsockname()[:2]
         protected: _Wsgi = app.server.wsgi_app
+        names = {name.lower() for name in allowed_hosts}
         if _is_loopback(address):
-            protected = _HostChecked(protected, {"localhost", "127.0.0.1", "[::1]", host.lower()})
-        else:
+            names |= {"localhost", "127.0.0.1", "[::1]", host.lower()}
+        if names:
+            protected = _HostChecked(protected, names)
+        if not _is_loopback(address):
             print(f"warning: --host {host}: everybody who reaches this machine can read these runs", file=sys.stderr)
         server = make_server(
             address, bound_port, protected, threaded=True, request_handler=_Quiet, fd=listener.fileno()

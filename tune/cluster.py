@@ -1,6 +1,7 @@
 """Ray: connecting, what there is to run on, and signals."""
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from typing import Any
 from trainables.errors import UserError
 from trainables.models import MODELS
 from tune.private_ray import private_to_this_user
+from tune.study_url import hidden_secrets
 
 __all__ = ["Interruption", "Slots", "connect", "plan_slots"]
 
@@ -32,6 +34,8 @@ _RAY_ENVIRONMENT = {
 }
 for _name, _value in _RAY_ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
+# Ray writes its next snapshot while it copies the last one, and reports the file that is gone then as an error.
+logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
 
 _MEBIBYTE = 2**20
 _TEMPORARY_PREFIX = "adaloss-ray-"
@@ -135,13 +139,14 @@ def _local_ray(data_bytes: int) -> Iterator[None]:
     try:
         with private_to_this_user(temporary):
             try:
-                ray.init(
-                    address="local",
-                    include_dashboard=False,
-                    object_store_memory=2 * data_bytes + 256 * _MEBIBYTE,
-                    _temp_dir=str(temporary / "r"),
-                    **_QUIET,
-                )
+                with hidden_secrets():  # trials need no database, and whoever can look into a worker needs no password
+                    ray.init(
+                        address="local",
+                        include_dashboard=False,
+                        object_store_memory=2 * data_bytes + 256 * _MEBIBYTE,
+                        _temp_dir=str(temporary / "r"),
+                        **_QUIET,
+                    )
                 yield
             finally:
                 ray.shutdown()

@@ -26,7 +26,13 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any]:
-    """Return the revision of the code and whether it was changed since; None where it is no checkout."""
+    """Return the revision of the code and whether it was changed since; None where neither is known.
+
+    An image has no history, and says in ADALOSS_REVISION what `git describe --dirty` said when it was built.
+    """
+    built_from = os.environ.get("ADALOSS_REVISION")
+    if built_from:
+        return {"revision": built_from.removesuffix("-dirty"), "dirty": built_from.endswith("-dirty")}
     revision = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {"revision": revision, "dirty": None if changes is None else bool(changes)}

@@ -5,7 +5,7 @@ import fcntl
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from trainables.data import TrainingData
 from trainables.errors import UserError
 from tune import provenance
 from tune.cluster import Slots
+from tune.patience import Outage
 from tune.records import read_json, write_json
 from tune.settings import RUN_FILE, ConfirmSettings, SearchSettings
 
-__all__ = ["add_confirmation", "locked", "write_run_file"]
+__all__ = ["add_confirmation", "add_outage", "locked", "write_run_file"]
 
 
 @contextlib.contextmanager
@@ -38,7 +39,13 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def write_run_file(
-    settings: SearchSettings, confirmation: ConfirmSettings | None, data: TrainingData, slots: Slots, *, resume: bool
+    settings: SearchSettings,
+    confirmation: ConfirmSettings | None,
+    data: TrainingData,
+    slots: Slots,
+    studies: Mapping[str, str],
+    *,
+    resume: bool,
 ) -> int:
     """Write what the run is; a resumed one must have the same data, and gets one more invocation.
 
@@ -47,6 +54,7 @@ def write_run_file(
         confirmation: what will be asked for when the search is finished.
         data: of the search.
         slots: how its trials share the hardware.
+        studies: names of the Optuna studies by loss.
         resume: whether the run exists.
 
     Returns:
@@ -67,6 +75,7 @@ def write_run_file(
         "settings": settings.to_dict(),
         "dataset": _dataset(settings, data),
         "search_spaces": spaces,
+        "studies": dict(studies),
         "invocations": [*earlier["invocations"], _invocation("search", slots, resume)],
     }
     if confirmation is not None:  # on record already now, so that a search that is killed knows what was to follow
@@ -94,6 +103,14 @@ def add_confirmation(settings: SearchSettings, confirmation: ConfirmSettings, da
     run["invocations"].append(_invocation("confirmation", slots, bool(history)))
     write_json(path, run)
     return len(run["invocations"])
+
+
+def add_outage(settings: SearchSettings, outage: Outage) -> None:
+    """Note in a run's file, with the invocation that is under way, that the database of its studies was away."""
+    path = settings.folder / RUN_FILE
+    run = read_json(path)
+    run["invocations"][-1].setdefault("study_storage_outages", []).append(asdict(outage))
+    write_json(path, run)
 
 
 def _checked(path: Path, settings: SearchSettings, data: TrainingData) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def main(
     ] = None,
     reduction_factor: Annotated[float, typer.Option(help="1/F of the trials go on from each rung (ASHA)")] = 3.0,
     time_budget: Annotated[
-        float | None, typer.Option(help="minutes of wall time per loss, shared by turns  [default: none]")
+        float | None, typer.Option(help="minutes of wall time of the search per loss, shared by turns  [default: none]")
     ] = None,
     train_size: Annotated[
         int | None, typer.Option(help="train on so many images only, for a quick look  [default: all]")
@@ -83,6 +83,14 @@ def main(
     ] = None,
     storage: Annotated[
         str | None, typer.Option(help="path or URI for checkpoints that all nodes reach  [default: the run's folder]")
+    ] = None,
+    study_storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ADALOSS_STUDY_STORAGE",
+            help="a team's database for the studies, postgresql://USER@HOST:PORT/DATABASE; the password comes from "
+            "PGPASSWORD, .pgpass or the URL in the variable  [default: study.db in the run's folder]",
+        ),
     ] = None,
     address: Annotated[
         str | None,
@@ -118,7 +126,8 @@ def main(
     configurations are retrained on fresh seeds, one of each loss is chosen, and those are compared on paired seeds and
     the test split. All is recorded in OUTPUT/NAME and can be looked at with: python analysis/compare.py OUTPUT/NAME
     """
-    given = {_FIELDS.get(k, k): v for k, v in context.params.items() if _was_given(context, k)}
+    params = {**context.params, "study_storage": _plain_study_storage(context)}
+    given = {_FIELDS.get(k, k): v for k, v in params.items() if _was_given(context, k)}
     console = Console(stderr=False)
     from tune.settings import ConfirmSettings, load_confirm_settings, load_settings
 
@@ -129,11 +138,14 @@ def main(
     resuming = resume or extend is not None
     if resuming:
         folder = _existing_run(output, name)
-        settings = load_settings(folder).resumed(_settings_of(given), extend)
+        recorded = load_settings(folder)
+        if recorded.study_storage is None and _source(context, "study_storage") == "ENVIRONMENT":
+            del given["study_storage"]  # the variable is for new runs; this one has a file of its own
+        settings = recorded.resumed(_settings_of(given), extend)
         settings = replace(settings, output=output, name=folder.name)
         confirmation = load_confirm_settings(folder, asked)
     else:
-        settings = _new_settings(context.params)
+        settings = _new_settings(params)
     settings.validate()
     if no_confirm or confirmation is None:
         confirmation = None
@@ -177,6 +189,13 @@ def _run_and_report(
     if outcome.interrupted:
         report.show(settings.folder, console)
         return report.interrupted(outcome.interrupted, go_on, console)
+    if outcome.unreachable:
+        print(
+            f"error: the study database {settings.study_storage} did not come back ({outcome.unreachable}); nothing is "
+            f"lost, go on when it is there: {go_on}",
+            file=sys.stderr,
+        )
+        return report.EXIT_FAILED
     for loss, error in outcome.failures.items():
         print(f"error: every trial of {loss} failed; the first: {printable(error)}", file=sys.stderr)
     if confirmation is None or len(outcome.failures) == len(settings.losses):
@@ -186,9 +205,25 @@ def _run_and_report(
     return code or (report.EXIT_FAILED if outcome.failures else 0)
 
 
-def _was_given(context: typer.Context, parameter: str) -> bool:
+def _source(context: typer.Context, parameter: str) -> str | None:
     source = context.get_parameter_source(parameter)
-    return source is not None and source.name in {"COMMANDLINE", "ENVIRONMENT"}
+    return None if source is None else source.name
+
+
+def _was_given(context: typer.Context, parameter: str) -> bool:
+    return _source(context, parameter) in {"COMMANDLINE", "ENVIRONMENT"}
+
+
+def _plain_study_storage(context: typer.Context) -> str | None:
+    """Return the URL of the study database without its password, which only the variable may hold."""
+    from tune.study_url import check_plain, plain_url
+
+    url = context.params["study_storage"]
+    if url is None:
+        return None
+    if _source(context, "study_storage") == "COMMANDLINE":
+        check_plain(url, "--study-storage")
+    return plain_url(url)
 
 
 def _settings_of(given: dict[str, Any]) -> dict[str, Any]:

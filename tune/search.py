@@ -2,12 +2,13 @@
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
 from ray import tune as ray_tune
 from rich.console import Console
 
@@ -18,17 +19,17 @@ from trainables.models import MODELS, default_model
 from tune.checkpoints import CheckpointStore
 from tune.cluster import Interruption, Slots, connect
 from tune.gpu_share import slots_for
+from tune.patience import StudyUnreachable
 from tune.progress import Progress
 from tune.records import LossRecords, read_json, read_records, write_json
 from tune.run_file import locked, write_run_file
 from tune.runner import Stage, run_stage
 from tune.settings import RUN_FILE, ConfirmSettings, SearchSettings, check_output
 from tune.study import LossStudy
+from tune.study_storage import TeamDatabase, open_study_file, study_names
 from tune.trials import search_data, trial_config
 
 __all__ = ["Outcome", "run_search"]
-
-STUDY_FILE = "study.db"
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,13 @@ class Outcome:
         settings: of the search, with what it chose where nothing was said.
         interrupted: the signal's name, or None.
         failures: last line of the first failed trial's error, by loss, for losses of which every trial failed.
+        unreachable: why the study database did not answer when the search gave it up, or None.
     """
 
     settings: SearchSettings
     interrupted: str | None
     failures: dict[str, str]
+    unreachable: str | None = None
 
 
 def run_search(
@@ -72,6 +75,47 @@ def run_search(
     check_output(settings)
     if not resume and settings.is_begun:
         raise UserError(f"{settings.folder} exists already: add --resume to go on with it, or choose another --name")
+    interruption = Interruption()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    database = TeamDatabase(settings, interruption, console) if settings.study_storage else None
+    settings, data = _with_data(settings, confirmation)
+    store = CheckpointStore(settings.checkpoint_root)
+    if settings.storage is not None:
+        store.check_writable()
+    names = study_names(settings, data.spec.name, resume=resume)
+    if database is not None:
+        database.check_studies(names, resume=resume)
+    unreachable: str | None = None
+    failures: dict[str, str] = {}
+    with connect(settings.address, data.train.images.nbytes + data.validation.images.nbytes):
+        slots = slots_for(settings, data, console)
+        if settings.precision == "fp16" and not slots.gpus_per_trial:
+            raise UserError("--precision fp16 needs GPUs; use bf16, float32 or auto on CPUs")
+        with locked(settings.folder), interruption.listening():
+            invocation = write_run_file(settings, confirmation, data, slots, names, resume=resume)
+            if database is not None:
+                database.be_patient()
+            storage = open_study_file(settings) if database is None else database.storage
+            try:
+                studies = _open_studies(settings, names, storage, store)
+                _announce(settings, data, slots, names, console)
+                _run_trials(settings, data, slots, studies, invocation, interruption, console, callbacks)
+                _keep_best(settings, studies, store)
+                failures = _total_failures(settings, studies)
+            except StudyUnreachable as error:
+                unreachable = str(error)
+    if database is not None:
+        database.close()
+    return Outcome(
+        settings=settings,
+        interrupted=interruption.signal.name if interruption.signal else None,
+        failures=failures,
+        unreachable=unreachable,
+    )
+
+
+def _with_data(settings: SearchSettings, confirmation: ConfirmSettings | None) -> tuple[SearchSettings, TrainingData]:
+    """Return the settings with a model that takes the images, and the images."""
     data = load_data(settings)
     if confirmation is not None:
         check_test_data(settings.dataset, Path(settings.data_dir) if settings.data_dir else None)
@@ -80,25 +124,7 @@ def run_search(
     if data.spec.image_shape not in MODELS[settings.model].image_shapes:
         shape = "x".join(map(str, data.spec.image_shape))
         raise UserError(f"--model {settings.model} does not take the {shape} images of {settings.dataset}")
-    store = CheckpointStore(settings.checkpoint_root)
-    if settings.storage is not None:
-        store.check_writable()
-    interruption = Interruption()
-    with connect(settings.address, data.train.images.nbytes + data.validation.images.nbytes):
-        slots = slots_for(settings, data, console)
-        if settings.precision == "fp16" and not slots.gpus_per_trial:
-            raise UserError("--precision fp16 needs GPUs; use bf16, float32 or auto on CPUs")
-        with locked(settings.folder), interruption.listening():
-            invocation = write_run_file(settings, confirmation, data, slots, resume=resume)
-            studies = _open_studies(settings, data, store)
-            _announce(settings, data, slots, console)
-            _run_trials(settings, data, slots, studies, invocation, interruption, console, callbacks)
-            _keep_best(settings, studies, store)
-    return Outcome(
-        settings=settings,
-        interrupted=interruption.signal.name if interruption.signal else None,
-        failures=_total_failures(settings, studies),
-    )
+    return settings, data
 
 
 def load_data(settings: SearchSettings) -> TrainingData:
@@ -107,16 +133,13 @@ def load_data(settings: SearchSettings) -> TrainingData:
     return load_training_data(settings.dataset, data_dir, train_size=settings.train_size, seed=settings.seed)
 
 
-def _open_studies(settings: SearchSettings, data: TrainingData, store: CheckpointStore) -> dict[str, LossStudy]:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    database = (settings.folder / STUDY_FILE).resolve()
-    if not database.exists() and any(settings.folder.glob("*/trials.jsonl")):
-        raise UserError(f"{database} is missing, and without it the run cannot go on; put it back or start a new run")
-    storage = optuna.storages.RDBStorage(f"sqlite:///{database}", engine_kwargs={"connect_args": {"timeout": 60}})
+def _open_studies(
+    settings: SearchSettings, names: Mapping[str, str], storage: BaseStorage, store: CheckpointStore
+) -> dict[str, LossStudy]:
     checkpoints = store.newest()
     return {
         loss: LossStudy(
-            f"{data.spec.name}-{loss}",
+            names[loss],
             SEARCH_SPACES[loss],
             storage,
             LossRecords(settings.folder / loss),
@@ -131,16 +154,20 @@ def _open_studies(settings: SearchSettings, data: TrainingData, store: Checkpoin
     }
 
 
-def _announce(settings: SearchSettings, data: TrainingData, slots: Slots, console: Console) -> None:
+def _announce(
+    settings: SearchSettings, data: TrainingData, slots: Slots, studies: Mapping[str, str], console: Console
+) -> None:
     part = " (a part: --train-size)" if settings.train_size else ""
     gpus = f", {slots.gpus_per_trial:g} GPU" if slots.gpus_per_trial else ""
-    lines = (
+    lines = [
         f"{settings.dataset}: {len(data.train.labels)} training{part} and {len(data.validation.labels)} validation "
         f"images, {settings.model}",
         f"{', '.join(settings.losses)}: {settings.trials} trials each, at most {settings.max_epochs} epochs, "
         f"{slots.concurrent} at a time with {slots.cpus_per_trial:g} CPU{gpus} each",
         f"records: {settings.folder}",
-    )
+    ]
+    if settings.study_storage:
+        lines.append(f"studies: {', '.join(studies.values())} in {settings.study_storage}")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -5,7 +5,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from trainables.data import check_dataset_name
 from trainables.errors import UserError
 from trainables.models import MODELS
 from tune.records import read_json
+from tune.study_url import check_plain
 
 __all__ = [
     "DEFAULT_LOSSES",
@@ -88,6 +89,7 @@ class SearchSettings:
         storage: where checkpoints go, or None for the run's folder.
         address: of a Ray cluster, "auto", "local", or None to find out.
         seed: of draws, splits, weights, order and augmentation.
+        study_storage: URL of a team's database for the studies, without its password, or None for the run's own file.
     """
 
     dataset: str
@@ -110,6 +112,7 @@ class SearchSettings:
     storage: str | None
     address: str | None
     seed: int
+    study_storage: str | None = None
 
     # A resumed run may move to another machine, but not change what is compared.
     MOVABLE = frozenset(
@@ -122,6 +125,7 @@ class SearchSettings:
             "output",
             "name",
             "address",
+            "study_storage",  # to another server, not between a database and the run's own file
             "trials",  # only by --extend
         }
     )
@@ -169,6 +173,8 @@ class SearchSettings:
         if self.precision not in PRECISIONS:
             raise UserError(f"--precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         check_name(self.name)
+        if self.study_storage is not None:
+            check_plain(self.study_storage, f"study_storage in {self.folder / RUN_FILE}")
 
     def _validate_numbers(self) -> None:
         positive = (
@@ -215,6 +221,11 @@ class SearchSettings:
                 option = "--loss" if name == "losses" else "--" + name.replace("_", "-")
                 hint = "; --extend N adds trials" if name == "trials" else "; leave the option out, or start a new run"
                 raise UserError(f"{option} {_shown(value)} differs from the run's {_shown(mine)}{hint}")
+        if self.study_storage is None and given.get("study_storage") is not None:
+            raise UserError(
+                "--study-storage: the studies of this run are in its own study.db; leave the option out, or start a "
+                "new run"
+            )
         if extend is not None and extend <= 0:
             raise UserError(f"--extend must be positive, got {extend}")
         moved = {name: value for name, value in given.items() if name in self.MOVABLE}
@@ -228,8 +239,9 @@ class SearchSettings:
     def from_dict(cls, values: dict[str, Any]) -> "SearchSettings":
         """Build from run.json; raises UserError where its settings are not those of this version."""
         names = {f.name for f in fields(cls)}
-        if set(values) != names:
-            differing = ", ".join(sorted(set(values) ^ names))
+        needed = {f.name for f in fields(cls) if f.default is MISSING}
+        if not needed <= set(values) <= names:
+            differing = ", ".join(sorted((set(values) - names) | (needed - set(values))))
             raise UserError(f"run.json was written by another version (settings that differ: {differing})")
         return cls(**{**values, "losses": tuple(values["losses"])})
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.claims import PUBLISHED
 from analysis.load import Run
 from analysis.plots.forest import Comparison, described, few_seeds, forest
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect, named
@@ -64,7 +65,8 @@ def pair_lines(named_run: NamedRun) -> Iterator[Picture | str]:
         arms = run.arms(role)
         title = f"Test accuracies on {named_run.label}, {name}"
         if not arms:
-            yield f"{title}: {nothing_tested(run)}"
+            left_out = role == "untuned" and not _runs_untuned(run)
+            yield f"{title}: {'not run; --controls asks for it.' if left_out else nothing_tested(run)}"
             continue
         key = f"pairs-{named_run.slug}-{role}"
         figure = new_figure(key, height=400)
@@ -86,6 +88,11 @@ def pair_lines(named_run: NamedRun) -> Iterator[Picture | str]:
         failed = failures(run, role, arms)
         lines = "A line joins the results of one seed; bars are means" if len(arms) > 1 else "The bar is the mean"
         yield Picture(key, title, f"{lines}: {means}.{failed}", figure)
+
+
+def _runs_untuned(run: Run) -> bool:
+    """Return whether the confirmation runs the published defaults, or there is none."""
+    return run.confirmation is None or bool(run.confirmation.get("controls")) or run.dataset in PUBLISHED
 
 
 def nothing_tested(run: Run) -> str:

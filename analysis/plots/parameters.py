@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from analysis.load import Run
 from analysis.plots.bands import validation_images
-from analysis.plots.picture import NamedRun, Picture, Sheet, collect, slug
+from analysis.plots.picture import NamedRun, PassingNote, Picture, Sheet, collect, slug
 from analysis.plots.studies import (
     MIN_TRIALS,
     LossTrials,
@@ -58,7 +58,8 @@ def _with_trials(make: Maker) -> Callable[[NamedRun], Iterator[Picture | str]]:
         try:
             studies = read_trials(named_run.run)
         except StudyError as error:
-            yield f"Hyperparameters on {named_run.label}: {error}."
+            note = f"Hyperparameters on {named_run.label}: {error}."
+            yield PassingNote(note) if error.may_pass else note
             return
         found = {loss: trials for loss, trials in studies.items() if trials.trials and parameters_of(trials)}
         if not found:

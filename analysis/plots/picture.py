@@ -8,7 +8,19 @@ import plotly.graph_objects as go
 
 from analysis.load import Run
 
-__all__ = ["NamedRun", "Page", "Picture", "Sheet", "Table", "collect", "download_name", "named", "plain", "slug"]
+__all__ = [
+    "NamedRun",
+    "Page",
+    "PassingNote",
+    "Picture",
+    "Sheet",
+    "Table",
+    "collect",
+    "download_name",
+    "named",
+    "plain",
+    "slug",
+]
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,10 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     texts: bool = False
+
+
+class PassingNote(str):
+    """A note on what may be there later, although nothing in the run's folder changes."""
 
 
 @dataclass(frozen=True)

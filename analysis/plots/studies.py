@@ -1,11 +1,10 @@
-"""Reads the Optuna studies of a run, from a copy: the database is neither written nor locked."""
+"""Reads the Optuna studies of a run: of a file a copy, so that it is neither written nor locked."""
 
 import math
 import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.load import Run
+from analysis.study_database import ENDED, LossTrials, StudyError, read_database
 
 __all__ = [
     "MIN_TRIALS",
@@ -32,33 +32,34 @@ __all__ = [
 
 MIN_TRIALS = 10  # fewer say nothing about importance
 MOST_DRAWN = 300  # trials of a loss; more are thinned
-_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _TRIES = 5
-
-
-class StudyError(Exception):
-    """The study cannot be read; the message is a clause that says why."""
-
-
-@dataclass(frozen=True, eq=False)  # equal only to itself: results are remembered for it
-class LossTrials:
-    """The ended trials of a loss as its study has them, by number."""
-
-    trials: tuple[FrozenTrial, ...]
 
 
 def read_trials(run: Run) -> dict[str, LossTrials]:
     """Return the ended trials of each loss.
 
     Raises:
-        StudyError: there is no study, it is damaged, or it is written to without a pause.
+        StudyError: there is no study, it is damaged, it is written to without a pause, or its database does not answer.
     """
+    ended = int((run.trials["state"] != "unfinished").sum())
+    url = run.info["settings"].get("study_storage")
+    if url is not None:
+        return read_database(url, _names(run), ended)
     path = run.folder / "study.db"
     if not path.is_file():
         raise StudyError("study.db is missing")
-    ended = int((run.trials["state"] != "unfinished").sum())
     studies = _studies(path, path.stat().st_ino, ended)
     return {loss: studies[name] for loss in run.losses for name in studies if name.endswith(f"-{loss}")}
+
+
+def _names(run: Run) -> dict[str, str]:
+    """Return the names of a run's studies in a database, by loss."""
+    recorded = run.info.get("studies")
+    known = recorded if isinstance(recorded, dict) else {}
+    names = {loss: known[loss] for loss in run.losses if isinstance(known.get(loss), str)}
+    if len(names) < len(run.losses):
+        raise StudyError("run.json does not name the studies; it was damaged or edited")
+    return names
 
 
 @lru_cache(maxsize=8)
@@ -73,7 +74,7 @@ def _studies(path: Path, inode: int, ended: int) -> dict[str, LossTrials]:
             try:
                 return {
                     study.study_name: LossTrials(
-                        tuple(storage.get_all_trials(study._study_id, deepcopy=False, states=_ENDED))
+                        tuple(storage.get_all_trials(study._study_id, deepcopy=False, states=ENDED))
                     )
                     for study in storage.get_all_studies()
                 }

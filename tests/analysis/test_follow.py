@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import follow
-from analysis.follow import FollowedFile, FollowedRun
+from analysis.follow import FollowedFile, FollowedRun, runs_in
 from analysis.load import load_run
 from tune.records import read_records
 
@@ -65,7 +65,8 @@ def test_whatever_happens_to_a_file_the_records_are_those_that_it_has(tmp_path_f
     path.touch()
     file = FollowedFile(path, FIELDS)
     for number, (new, how) in enumerate(steps):
-        content = b"".join(line(**record) for record in new)
+        # No two lines that a run writes are the same: each has its time.
+        content = b"".join(line(**record, time=number) for record in new)
         if how == "append":
             with path.open("ab") as out:
                 out.write(content)
@@ -279,3 +280,15 @@ def test_a_winner_that_is_chosen_is_seen(growing):
     (run.folder / "winner_arcface.json").write_text('{"trial_id": "arcface-0000", "config": {}}')
     assert followed.update()
     assert followed.run.winners["arcface"]["trial_id"] == "arcface-0000"
+
+
+def test_a_folder_of_runs_stands_for_the_runs_in_it(new_run, tmp_path):
+    (tmp_path / "runs" / "no-run").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    b, a = new_run("runs/b").folder, new_run("runs/a").folder
+    (a / "confirm").mkdir()
+    (a / "confirm" / "run.json").touch()  # inside a run there are no runs
+    runs, empty, none = tmp_path / "runs", tmp_path / "empty", tmp_path / "none"
+    assert runs_in([runs]) == [a, b]
+    assert runs_in([b, runs, empty, none]) == [b, a, empty, none]
+    assert runs_in([a]) == [a]

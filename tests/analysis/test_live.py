@@ -3,8 +3,11 @@
 import copy
 import errno
 import fcntl
+import http.client
 import json
 import re
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -231,6 +234,27 @@ def test_a_folder_without_a_run_is_said_and_the_run_is_shown_once_it_is_there(ne
     assert "arcface" in str(browser.keys())
 
 
+def test_a_folder_of_runs_is_all_of_them_as_they_come_and_go(new_run, tmp_path, monkeypatch):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    browser = Reader([folder], monkeypatch)
+    browser.update()
+    assert f"{folder}: holds no run yet" in browser.text("problems")
+    first = new_run("runs/a", dataset="mnist")
+    first.trial("arcface", 0, [0.5])
+    browser.update()
+    assert browser.body["problems"].children == []
+    assert "'mnist: '" in browser.text("head")
+    new_run("runs/b", dataset="cifar10").trial("arcface", 0, [0.5])
+    browser.update()
+    assert all(name in browser.text("head") for name in ("'mnist: '", "'cifar10: '"))
+    shutil.rmtree(first.folder)
+    browser.update()
+    assert browser.update() == []
+    assert browser.body["problems"].children == []
+    assert "mnist" not in browser.text("head")
+
+
 def test_the_head_names_the_runs_and_says_what_saw_a_part_of_the_data_only(new_run, monkeypatch):
     runs = [new_run("a", dataset="mnist", partial=True), new_run("b", dataset="mnist"), new_run("c", dataset="digits")]
     browser = Reader([run.folder for run in runs], monkeypatch)
@@ -382,7 +406,7 @@ def test_a_page_that_was_made_to_point_here_is_refused(app, host, status):
     response = Client(guarded).get("/_dash-layout", headers={"Host": host})
     assert response.status_code == status
     if status == 403:
-        assert "localhost only" in response.text
+        assert "--allowed-host" in response.text
 
 
 def test_a_port_in_use_is_one_line():
@@ -412,6 +436,11 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path):
         live.serve([tmp_path / "none"], port=0)
 
 
+def _mind_interrupts():
+    """Undo what a shell does to its background jobs, and tests may be in one: they ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def command(tmp_path):
     """Starts the command as a user does; everything that it started is ended."""
@@ -424,6 +453,7 @@ def command(tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_mind_interrupts,
         )
         started.append(process)
         return process
@@ -457,3 +487,15 @@ def test_listening_to_everybody_is_warned_of(command, reader):
     process.send_signal(2)
     _, errors = process.communicate(timeout=20)
     assert errors == "warning: --host 0.0.0.0: everybody who reaches this machine can read these runs\n"
+
+
+def test_beyond_this_machine_the_page_answers_to_the_allowed_names_alone(command, reader):
+    process = command(reader[0].folder, "--port", 0, "--host", "0.0.0.0", "--allowed-host", "Search.example")
+    port = int(re.search(r":(\d+)/", process.stdout.readline())[1])
+    statuses = []
+    for name in ("search.example", f"search.example:{port}", "localhost", "evil.example"):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("GET", "/", headers={"Host": name})
+        statuses.append(connection.getresponse().status)
+        connection.close()
+    assert statuses == [200, 200, 403, 403]

@@ -275,6 +275,19 @@ def test_pairs_of_different_seeds_are_not_compared(new_run):
     assert list(trace_of(picture, "seed").x) == [pytest.approx(10.0)]
 
 
+@pytest.mark.parametrize(
+    ("dataset", "controls", "are_run"), [("digits", False, False), ("digits", True, True), ("cifar10", False, True)]
+)
+def test_defaults_that_nobody_asked_for_are_not_waited_for(new_run, dataset, controls, are_run):
+    writer = new_run(losses=("arcface", "adaloss"), dataset=dataset)
+    writer.rewrite(confirmation={"seeds": 2, "controls": controls})
+    writer.seed_runs("winner", "arcface", [0.8, 0.8])
+    page = next(page for page in PAGES if page.key == "paired")
+    note = next(note for note in page.build([load_run(writer.folder)]).notes if "untuned" in note)
+    assert ("has come to its end" in note) == are_run
+    assert ("--controls asks for it" in note) != are_run
+
+
 def test_controls_are_drawn_and_compared_with_adaloss(example_run):
     folder = example_run()
     pictures = pictures_of(folder, "controls")

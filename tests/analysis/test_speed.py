@@ -1,5 +1,4 @@
 import math
-import warnings
 
 import pytest
 
@@ -7,12 +6,7 @@ from analysis.load import load_run
 from analysis.speed import convergence
 from tune.records import write_json
 
-
-@pytest.fixture(autouse=True)
-def no_warning():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.usefixtures("no_warning")
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import math
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,7 @@ from analysis.stats import seeds_for_half_width, seeds_for_power
 from analysis.verdict import equivalence_bound, verdicts
 from tune.records import write_json
 
-
-@pytest.fixture(autouse=True)
-def no_warning():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.usefixtures("no_warning")
 
 
 @pytest.fixture

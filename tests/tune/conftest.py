@@ -19,8 +19,8 @@ class Command:
         script = str(PROJECT / "tune" / "run_search.py")
         return [sys.executable, script, "--output", str(self.output), "--name", name, *map(str, options)]
 
-    def start(self, name, *options):
-        environment = {k: v for k, v in os.environ.items() if k not in {"RAY_ADDRESS", "ADALOSS_DATA"}}
+    def start(self, name, *options, **variables):
+        environment = {k: v for k, v in os.environ.items() if k not in {"RAY_ADDRESS", "ADALOSS_DATA"}} | variables
         process = subprocess.Popen(
             self.arguments(name, *options),
             cwd=self.output,
@@ -38,8 +38,8 @@ class Command:
             process.kill()
             process.wait()
 
-    def __call__(self, name, *options, timeout=300):
-        process = self.start(name, *options)
+    def __call__(self, name, *options, timeout=300, **variables):
+        process = self.start(name, *options, **variables)
         stdout, stderr = process.communicate(timeout=timeout)
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 

@@ -142,3 +142,19 @@ def test_the_table_comes_as_csv(client, ids, url):
     assert response.status_code == 200, response.text
     rows = list(csv.DictReader(io.StringIO(response.text)))
     assert len(rows) == len(optuna.load_study(study_name="digits-adaloss", storage=url).trials)
+
+
+def test_a_teams_database_opens_by_the_url_that_the_readme_gives(url, postgres, monkeypatch):
+    """With the password from the environment, and a name that has the run before the data set."""
+    database = postgres.new_database()
+    monkeypatch.setenv("PGPASSWORD", postgres.password)
+    team = postgres.url(database).replace("://", "+psycopg://")
+    optuna.copy_study(
+        from_study_name="digits-softmax", from_storage=url, to_storage=team, to_study_name="run-1a/digits-softmax"
+    )
+    client = Client(optuna_dashboard.wsgi(team))
+    (study,) = client.get("/api/studies").json["study_summaries"]
+    assert study["study_name"] == "run-1a/digits-softmax"
+    trials = client.get(f"/api/studies/{study['study_id']}").json["trials"]
+    assert len(trials) == len(optuna.load_study(study_name="digits-softmax", storage=url).trials)
+    assert client.get(f"/dashboard/studies/{study['study_id']}").status_code == 200

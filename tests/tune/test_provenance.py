@@ -54,6 +54,25 @@ def test_a_changed_checkout(checkout):
     assert provenance.git_state() == {"revision": revision, "dirty": True}
 
 
+def test_an_image_says_what_it_was_built_from(checkout, monkeypatch):
+    folder, revision = checkout
+
+    def described() -> str:
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    clean = described()
+    (folder / "code.py").write_text("2\n")
+    changed = described()
+    monkeypatch.setenv("PATH", "")  # an image has no git
+    for built_from, dirty in ((clean, False), (changed, True)):
+        monkeypatch.setenv("ADALOSS_REVISION", built_from)
+        assert provenance.git_state() == {"revision": revision, "dirty": dirty}
+    monkeypatch.setenv("ADALOSS_REVISION", "")
+    assert provenance.git_state() == {"revision": None, "dirty": None}
+
+
 def test_no_checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "_PROJECT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))

@@ -35,7 +35,7 @@ def empty_folder(tmp_path, monkeypatch):
     """Every test works in an empty folder, with its own cache and without the user's settings."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.parent / f"{tmp_path.name}-cache"))
-    for name in ("ADALOSS_DATA", "RAY_ADDRESS"):
+    for name in ("ADALOSS_DATA", "ADALOSS_STUDY_STORAGE", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -77,13 +77,14 @@ def searched(monkeypatch):
         resume: bool
         announced: ConfirmSettings | None
         interrupted: str | None = None
+        unreachable: str | None = None
         failures: dict[str, str] = {}  # noqa: RUF012
         confirmed: ConfirmSettings | None = None
         confirmation = ConfirmOutcome(None, {}, [])
 
         def __call__(self, settings, *, resume, console, confirmation, callbacks):
             self.asked, self.resume, self.announced = settings, resume, confirmation
-            return Outcome(settings, self.interrupted, self.failures)
+            return Outcome(settings, self.interrupted, self.failures, self.unreachable)
 
         def confirm(self, settings, asked, *, console, callbacks):
             assert settings is self.asked
@@ -145,6 +146,7 @@ def test_every_option_arrives(command, searched):
         "max_epochs": 9, "grace_epochs": 4, "reduction_factor": 2.5, "time_budget_min": 1.5, "train_size": 100,
         "batch_size": 32, "precision": "fp16", "cpus_per_trial": 0.5, "gpus_per_trial": 0.25, "max_concurrent": 7,
         "output": "o", "name": "n", "storage": "s3://b", "address": "local", "seed": 5,
+        "study_storage": "postgresql://u@h:5433/db",
     }  # fmt: skip
     arguments = []
     for field, value in given.items():
@@ -166,6 +168,65 @@ def test_the_data_folder_may_come_from_the_environment(command, searched, monkey
     assert searched.asked.data_dir == "from/environment"
     command("--dataset", "digits", "--data-dir", "given")
     assert searched.asked.data_dir == "given"
+
+
+# --- A team's database -----------------------------------------------------------------------------------------------
+
+TEAM, WITH_SECRET = "postgresql://u@h/db", "postgres://u:s%40cret@h/db"
+
+
+def test_the_database_may_come_from_the_environment_and_its_password_goes_no_further(command, searched, monkeypatch):
+    monkeypatch.setenv("ADALOSS_STUDY_STORAGE", WITH_SECRET)
+    code, out, err = command("--dataset", "digits")
+    assert (code, err) == (0, "")
+    assert searched.asked.study_storage == TEAM
+    assert "cret" not in f"{out}{searched.asked}"
+    command("--dataset", "digits", "--study-storage", "postgresql://u@other/db", "--name", "other")
+    assert searched.asked.study_storage == "postgresql://u@other/db"
+
+
+@pytest.mark.parametrize("url", [WITH_SECRET, "postgresql://h/db?password=s%40cret"])
+def test_a_password_on_the_command_line_is_refused(error_of, url):
+    message = error_of("--dataset", "digits", "--study-storage", url)
+    assert "--study-storage holds a password" in message
+    assert "PGPASSWORD" in message
+    assert "cret" not in message
+
+
+def test_a_run_goes_on_with_its_database(command, searched, monkeypatch):
+    command("--dataset", "digits", "--name", "one", "--study-storage", TEAM)
+    write_json_run("results/one", searched.asked)
+    for variable in (None, WITH_SECRET):
+        if variable:
+            monkeypatch.setenv("ADALOSS_STUDY_STORAGE", variable)
+        assert command("--resume")[0] == 0
+        assert searched.asked.study_storage == TEAM
+    assert command("--resume", "--study-storage", "postgresql://u@moved/db")[0] == 0
+    assert searched.asked.study_storage == "postgresql://u@moved/db"
+
+
+def test_a_run_with_a_file_of_its_own_goes_on_with_that(command, error_of, searched, existing, monkeypatch):
+    monkeypatch.setenv("ADALOSS_STUDY_STORAGE", WITH_SECRET)
+    assert command("--resume")[0] == 0
+    assert searched.asked == existing
+    assert "study.db" in error_of("--resume", "--study-storage", TEAM)
+
+
+def test_a_database_that_does_not_come_back_ends_the_search_with_the_way_to_go_on(command, searched):
+    searched.unreachable = "Connection refused"
+    code, out, err = command("--dataset", "digits", "--name", "one", "--study-storage", TEAM)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: the study database {TEAM} did not come back (Connection refused); nothing is lost")
+    assert err.endswith("python tune/run_search.py --resume --output results --name one\n")
+    assert err.count("\n") == 1
+    assert searched.confirmed is None
+
+
+def test_ctrl_c_counts_more_than_that_the_database_is_away(command, searched):
+    searched.unreachable, searched.interrupted = "Connection refused", "SIGINT"
+    code, out, err = command("--dataset", "digits", "--study-storage", TEAM)
+    assert (code, err) == (130, "")
+    assert "go on with: " in out
 
 
 # --- The confirmation ------------------------------------------------------------------------------------------------
@@ -301,6 +362,8 @@ def test_a_loss_of_which_all_trials_failed_is_an_error(command, searched):
         (["--dataset", "digits", "--robustness", "-1"], ["--robustness must be 0 or more"]),
         (["--dataset", "digits", "--loss", "arcface", "--controls"], ["--controls", "adaloss", "arcface"]),
         (["--dataset", "digits", "--no-confirm", "--controls"], ["--no-confirm", "--controls"]),
+        (["--dataset", "digits", "--study-storage", "sqlite:///x.db"], ["--study-storage", "PostgreSQL", "sqlite"]),
+        (["--dataset", "digits", "--study-storage", "db"], ["--study-storage must be of the form postgresql://"]),
         (["--resume"], ["there is no run in results", "--output"]),
         (["--extend", "3"], ["there is no run in results"]),
         (["--resume", "--name", "nosuch"], ["there is no run in results/nosuch", "--name"]),

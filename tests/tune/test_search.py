@@ -219,7 +219,7 @@ class _Broken:
 
 def test_time_up_ends_a_search(search):
     options = ("--dataset", "digits", "--loss", "softmax", "--trials", 50, "--max-epochs", 300, "--grace-epochs", 300)
-    done = search("budget", *options, "--time-budget", 0.2)
+    done = search("budget", *options, "--no-confirm", "--time-budget", 0.2)
     assert done.returncode == 0, done.stderr
     states = [trial.state for trial in trials_of(search.output / "budget", "softmax")]
     assert 1 <= len(states) < 50
@@ -233,7 +233,7 @@ def test_a_trial_whose_worker_dies_goes_on_from_its_checkpoint(search):
     """Losing the worker in mid-trial costs at most what came after the last checkpoint, and no trial."""
     epochs = 150
     options = ("--dataset", "digits", "--loss", "adaloss", "--trials", 1, "--max-epochs", epochs)
-    process = search.start("lost", *options, "--grace-epochs", epochs)
+    process = search.start("lost", *options, "--grace-epochs", epochs, "--no-confirm")
     folder = search.output / "lost"
     wait_for(lambda: any((folder / "checkpoints").rglob("checkpoint.json")))
     worker = next(p for p in psutil.Process(process.pid).children(recursive=True) if "Trainable" in p.name())
@@ -255,6 +255,7 @@ def test_five_kills_lose_nothing_and_change_nothing(search):
     """SIGKILL at five moments, resumed each time: the same trials, values and best as without, one trial at a time."""
     budget = (
         "--dataset", "digits", "--trials", 3, "--max-epochs", 24, "--grace-epochs", 4, "--max-concurrent", 1,
+        "--no-confirm",
     )  # fmt: skip
     undisturbed = search("undisturbed", *budget)
     assert undisturbed.returncode == 0, undisturbed.stderr

@@ -202,7 +202,7 @@ MOVED = {
 
 
 def test_every_setting_is_either_fixed_or_movable():
-    assert set(FIXED) | set(MOVED) | {"trials"} == {field.name for field in fields(SearchSettings)}
+    assert set(FIXED) | set(MOVED) | {"trials", "study_storage"} == {field.name for field in fields(SearchSettings)}
 
 
 @pytest.mark.parametrize("name", FIXED)
@@ -233,6 +233,15 @@ def test_more_trials_come_from_extend_alone():
     assert GOOD.resumed({"trials": 12}, 5).trials == 17
 
 
+def test_studies_may_move_to_another_server_and_not_between_a_file_and_a_database():
+    there, elsewhere = "postgresql://u@there/db", "postgresql://u@elsewhere/db"
+    assert replace(GOOD, study_storage=there).resumed({"study_storage": elsewhere}, None).study_storage == elsewhere
+    assert replace(GOOD, study_storage=there).resumed({}, None).study_storage == there
+    message = error_of(GOOD.resumed, {"study_storage": there}, None)
+    assert message.startswith("--study-storage: ")
+    assert "study.db" in message
+
+
 @pytest.mark.parametrize("extend", [0, -1])
 def test_extend_must_add(extend):
     assert f"--extend must be positive, got {extend}" in error_of(GOOD.resumed, {}, extend)
@@ -244,6 +253,19 @@ def test_extend_must_add(extend):
 @pytest.mark.parametrize("settings", [GOOD, replace(GOOD, **MOVED, train_size=5, storage="s3://b/c", model="resnet9")])
 def test_settings_survive_json(settings):
     assert SearchSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+
+
+def test_a_run_from_before_there_were_databases_has_a_file():
+    values = GOOD.to_dict()
+    del values["study_storage"]
+    assert SearchSettings.from_dict(values) == GOOD
+
+
+def test_a_password_that_somebody_wrote_into_a_runs_file_is_refused():
+    message = error_of(replace(GOOD, study_storage="postgresql://u:secret@h/db").validate)
+    assert f"results/digits-1/{RUN_FILE} holds a password" in message
+    assert "secret" not in message
+    replace(GOOD, study_storage="postgresql://u@h/db").validate()
 
 
 @pytest.mark.parametrize("change", ["more", "fewer"])
