@@ -113,4 +113,4 @@ def _escaped(text: str) -> str:
 
 def _begun(text: str) -> str:
     """Return what begins a block, escaped."""
-    return _AT_THE_BEGINNING.sub(r"\1\\\2", _escaped(text))
+    return _AT_THE_BEGINNING.sub(r"\1\\\2", _escaped(text).lstrip())  # four spaces would make code of it

@@ -19,7 +19,7 @@ def need(total, free, held, most):
         (16, 13.5, 2, 2, 5),  # 2 GiB of tensors and half a GiB of context, with a margin: 2.9 GiB
         (80, 77.5, 2, 2, 27),
         (16, 14.5, 1, 2, 5),  # what a trial held for a moment counts
-        (16, 7.5, 2, 2, 2),  # 5.5 GiB besides the context are another program's
+        (16, 7.5, 2, 2, 3),  # 5.5 GiB besides the context are another program's: three times 3.45 GiB are left
         (8, 0.5, 7, 7, 0),  # with the margin not even one
         (16, 14, 2, 2, 6),  # no context to be seen
         (16, 15, 2, 2, 6),  # figures that do not add up are no reason to fail
