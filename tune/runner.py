@@ -1,7 +1,6 @@
 """Lets Ray run what the books hand out: as many trials at a time as fit, until all is done or the user stops it."""
 
 import itertools
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,9 +18,6 @@ from tune.scheduler import BookScheduler, WorkerLosses
 from tune.searcher import BookSearcher
 
 __all__ = ["MAX_WORKER_LOSSES", "Stage", "run_stage"]
-
-# Ray's snapshot of a search is never used, so nobody need know when it cannot be written.
-logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
 
 MAX_WORKER_LOSSES = 3  # a trial whose worker is lost more often is given up
 
