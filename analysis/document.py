@@ -1,12 +1,17 @@
 """A report as plain blocks, and the two ways to write it down: for a terminal and as Markdown."""
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tune.console import printable
+
 __all__ = ["Block", "Heading", "Items", "Paragraph", "Table", "to_markdown", "to_text"]
 
 WIDTH = 110  # columns of a terminal
+# What would make a heading, a quotation, a list or a rule of what follows.
+_AT_THE_BEGINNING = re.compile(r"^(\s*\d{0,9})([#>+.)=-])(?=[\s#=-]|$|(?<=>))")
 
 
 @dataclass(frozen=True)
@@ -78,11 +83,6 @@ def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
     ]
 
 
-def printable(text: str) -> str:
-    """Return a text from a file without line breaks and without what would command a terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
 def to_markdown(blocks: Iterable[Block]) -> str:
     """Return the blocks as GitHub's Markdown."""
     return "\n\n".join("\n".join(_markdown_lines(block)) for block in blocks)
@@ -91,11 +91,11 @@ def to_markdown(blocks: Iterable[Block]) -> str:
 def _markdown_lines(block: Block) -> list[str]:
     match block:
         case Heading(text):
-            return [f"### {_escaped(text)}"]
+            return [f"### {_begun(text)}"]
         case Paragraph(text):
-            return [_escaped(text)]
+            return [_begun(text)]
         case Items(lines):
-            return [f"{'  ' if line.startswith(' ') else ''}- {_escaped(line.strip())}" for line in lines]
+            return [f"{'  ' if line.startswith(' ') else ''}- {_begun(line.strip())}" for line in lines]
         case Table(header, rows, left):
             rule = [":--" if place < left else "--:" for place in range(len(header))]
             return [_row(map(_escaped, header)), _row(rule), *(_row(map(_escaped, row)) for row in rows)]
@@ -106,5 +106,11 @@ def _row(cells: Iterable[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return a text of which Markdown shows every character."""
-    return "".join(f"\\{c}" if c in r"\`*_[]<|" else c for c in printable(text))
+    """Return a text of which Markdown shows every character, and makes nothing of any."""
+    escaped = "".join(f"\\{c}" if c in r"\`*_[]<|&~" else c for c in printable(text))
+    return escaped.replace("://", "\\://").replace("www.", "www\\.")  # GitHub makes links of addresses
+
+
+def _begun(text: str) -> str:
+    """Return what begins a block, escaped."""
+    return _AT_THE_BEGINNING.sub(r"\1\\\2", _escaped(text).lstrip())  # four spaces would make code of it

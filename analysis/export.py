@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from analysis.findings import Findings
+from tune.console import printable
 
 __all__ = ["as_plain", "to_csv"]
 
@@ -61,8 +62,17 @@ def to_csv(all_found: Sequence[Findings]) -> str:
     for found in all_found:
         for about, subject, values in _subjects(found):
             for quantity, value in _flat(values):
-                writer.writerow((str(found.run.folder), found.run.dataset, about, subject, quantity, value))
+                row = (str(found.run.folder), found.run.dataset, about, subject, quantity, value)
+                writer.writerow(_cell(value) for value in row)
     return file.getvalue().removesuffix("\n")
+
+
+def _cell(value: Any) -> Any:
+    """Return a value as a cell: a text that a spreadsheet would compute, or a terminal obey, as the text it is."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
 def _subjects(found: Findings) -> Iterator[tuple[str, str, dict[str, Any]]]:

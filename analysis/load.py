@@ -150,7 +150,7 @@ def _load_info(path: Path) -> dict[str, Any]:
         space = info["search_spaces"].get(loss) if isinstance(info["search_spaces"], dict) else None
         if not isinstance(space, dict) or not isinstance(space.get("dimensions"), int):
             raise RecordError(f"{path}: the search space of {loss} is missing; the file was damaged or edited")
-        if Path(loss).name != loss or loss in {".", ".."}:
+        if Path(loss).name != loss or loss in {".", ".."} or not loss.isprintable():
             raise RecordError(f"{path}: {loss!r} is no name of a loss; the file was damaged or edited")
     return info
 

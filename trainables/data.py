@@ -77,7 +77,7 @@ def default_data_dir() -> Path:
 
 def check_dataset_name(name: str) -> None:
     """Raise DataError if `name` is neither in DATASETS nor a folder; reads no data."""
-    if name not in DATASETS and not (name and Path(name).expanduser().is_dir()):
+    if name not in DATASETS and not (name.isprintable() and name and Path(name).expanduser().is_dir()):
         raise DataError(_unknown(name))
 
 

@@ -134,7 +134,7 @@ class ModelSpec:
     Args:
         build: makes the model from (embedding_dim, in_channels).
         image_shapes: accepted shapes (H, W, C).
-        gpus_per_trial: the share of a GPU that one trial of it fills.
+        gpus_per_trial: the share of a GPU that one trial of it fills with work; its memory may ask for more.
     """
 
     build: Callable[[int, int], nn.Module]

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+import tempfile
 import time
 import traceback
 from dataclasses import dataclass
@@ -20,13 +21,22 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from trainables.augmentation import ResidentImages
 from trainables.config import TrialConfig
+from trainables.devices import device_name, is_out_of_memory
 from trainables.training import Trainer
 
-__all__ = ["CHECKPOINT_INDEX", "CHECKPOINT_INTERVAL_S", "STATE_FILE", "WEIGHTS_FILE", "MarginTrainable", "TrialData"]
+__all__ = [
+    "CHECKPOINT_INDEX",
+    "CHECKPOINT_INTERVAL_S",
+    "STATE_FILE",
+    "WEIGHTS_FILE",
+    "MarginTrainable",
+    "PlacedData",
+    "TrialData",
+]
 
 STATE_FILE = "state.pt"  # all that the rest of the trial depends on
 WEIGHTS_FILE = "weights.pt"  # model and loss alone, of a trial that reached its full length
-CHECKPOINT_INDEX = "checkpoint.json"  # which trial and epoch, and the digest of the state file
+CHECKPOINT_INDEX = "checkpoint.json"  # which trial and epoch, and the digests of the other files
 
 # A checkpoint costs some 50 ms; of epochs shorter than this only some are worth one.
 CHECKPOINT_INTERVAL_S = 5.0
@@ -63,11 +73,35 @@ class TrialData:
                 raise ValueError(f"{part} images and {part} labels must be given together")
 
 
+@dataclass
+class PlacedData:
+    """The images of a search on the device."""
+
+    train: ResidentImages
+    validation: ResidentImages | None
+    test: ResidentImages | None
+
+    @classmethod
+    def of(cls, data: TrialData, device: torch.device) -> "PlacedData":
+        """Place what there is."""
+
+        def placed(images: npt.NDArray[np.uint8] | None, labels: npt.NDArray[np.int64] | None) -> ResidentImages | None:
+            if images is None or labels is None:
+                return None
+            return ResidentImages(images, labels, data.mean, data.std, device)
+
+        return cls(
+            ResidentImages(data.train_images, data.train_labels, data.mean, data.std, device),
+            placed(data.validation_images, data.validation_labels),
+            placed(data.test_images, data.test_labels),
+        )
+
+
 class MarginTrainable(ray_tune.Trainable):
     """Trains one configuration of one loss.
 
     The configuration has ``trial`` (fields of TrialConfig), ``trial_id``, ``checkpoint`` (path or URI of a checkpoint
-    folder to go on from, or None) and ``threads``.
+    folder to go on from, or None), ``threads`` and ``gpus``, the trial's share, which is for the record.
 
     An exception in a trial is the trial's result, not the actor's end: it is reported as ``error``, so it is on record
     and is not tried again. Only the loss of a worker makes Ray run the trial again.
@@ -75,19 +109,10 @@ class MarginTrainable(ray_tune.Trainable):
 
     def setup(self, config: dict[str, Any], *, data: TrialData) -> None:
         """Place the data on the device, once an actor, and prepare the first trial."""
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.backends.cudnn.deterministic = True
-
-        def resident(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> ResidentImages:
-            return ResidentImages(images, labels, data.mean, data.std, device)
-
-        self._train = resident(data.train_images, data.train_labels)
-        self._validation = self._test = None
-        if data.validation_images is not None and data.validation_labels is not None:
-            self._validation = resident(data.validation_images, data.validation_labels)
-        if data.test_images is not None and data.test_labels is not None:
-            self._test = resident(data.test_images, data.test_labels)
-        self._num_classes = data.num_classes
+        self._data = data
+        self._placed: PlacedData | None = None
         self._trainer: Trainer | None = None
         self._prepare(config)
 
@@ -98,24 +123,37 @@ class MarginTrainable(ray_tune.Trainable):
 
     def _prepare(self, config: dict[str, Any]) -> None:
         self._error: str | None = None
+        self._is_out_of_memory = False
         self._record: dict[str, Any] | None = None  # of the newest epoch
         self._trial_id = config["trial_id"]
+        self._place = {
+            "device": device_name(self._device),
+            "precision": config["trial"].get("precision"),
+            "gpus": config.get("gpus", 0),
+        }
         self._last_checkpoint_time = time.monotonic()
         self._release()
         # Ray exports OMP_NUM_THREADS, on launched clusters always as 1; the trial's own share is what counts.
         torch.set_num_threads(config["threads"])
         try:
+            if self._placed is None:  # for the first trial, or where there was no room for an earlier one's
+                self._placed = PlacedData.of(self._data, self._device)
             trial = TrialConfig.from_dict(config["trial"])
-            self._trainer = Trainer(trial, self._train, self._validation, self._num_classes)
+            self._trainer = Trainer(trial, self._placed.train, self._placed.validation, self._data.num_classes)
+            self._place["precision"] = self._trainer.precision
             if config.get("checkpoint"):
                 filesystem, path = pyarrow.fs.FileSystem.from_uri(config["checkpoint"])
                 with filesystem.open_input_stream(f"{path}/{STATE_FILE}") as file:
                     self._load(file.read())
-        except Exception:  # noqa: BLE001  reported by the first step: setup has no way to report
-            self._error = traceback.format_exc()
+        except Exception as error:  # noqa: BLE001  reported by the first step: setup has no way to report
+            self._broke(error)
+
+    def _broke(self, error: Exception) -> None:
+        self._error = "".join(traceback.format_exception(error))
+        self._is_out_of_memory = is_out_of_memory(error)
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch and return what ``epochs.jsonl`` says of it, or an ``error``.
+        """Train one epoch and return what ``epochs.jsonl`` says of it, or an ``error`` and whether memory ran out.
 
         With test images, the last epoch's result also has what :meth:`Trainer.examine` says. A trial restored from
         the end of its last epoch trains no further: it reports that epoch again.
@@ -125,15 +163,19 @@ class MarginTrainable(ray_tune.Trainable):
             epoch = min(self._trainer.epoch + 1, self._trainer.config.max_epochs)
         if self._error is None:
             try:
-                return self._epoch()
-            except Exception:  # noqa: BLE001  whatever broke this trial is its result
-                self._error = traceback.format_exc()
-        judged = {} if self._validation is None else {"val_accuracy": math.nan}
-        return {"epoch": epoch, **judged, "error": self._error}
+                return {**self._epoch(), **self._place}
+            except Exception as error:  # noqa: BLE001  whatever broke this trial is its result
+                self._broke(error)
+        if self._is_out_of_memory:
+            self._release()  # others need it now, and this actor's next trial may be long in coming
+        judged = {} if self._data.validation_images is None else {"val_accuracy": math.nan}
+        error_fields = {"error": self._error, "out_of_memory": self._is_out_of_memory}
+        return {"epoch": epoch, **judged, **error_fields, **self._place}
 
     def _epoch(self) -> dict[str, Any]:
-        trainer = self._trainer
+        trainer, placed = self._trainer, self._placed
         assert trainer is not None
+        assert placed is not None
         result: dict[str, Any] = {}
         if not trainer.is_complete:
             self._record = trainer.train_epoch()
@@ -142,26 +184,30 @@ class MarginTrainable(ray_tune.Trainable):
                 result[SHOULD_CHECKPOINT] = True
         assert self._record is not None
         result |= self._record
-        if self._test is not None and trainer.is_complete and not math.isnan(self._record["train_accuracy"]):
-            result |= trainer.examine(self._test)
+        if placed.test is not None and trainer.is_complete and not math.isnan(self._record["train_accuracy"]):
+            result |= trainer.examine(placed.test)
         return result
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Save as Ray does, and leave nothing in the folder for temporary files if that fails: the disk may be full."""
+        if checkpoint_dir is not None:
+            return super().save(checkpoint_dir)
+        with tempfile.TemporaryDirectory() as folder:
+            return super().save(folder)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the trial's state with its newest record, and its weights alone at its full length."""
         assert self._trainer is not None
         folder = Path(checkpoint_dir)
         state = {**self._trainer.state_dict(), "record": self._record}
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        content = buffer.getvalue()
-        (folder / STATE_FILE).write_bytes(content)
-        if self._trainer.is_complete:
-            torch.save({key: state[key] for key in ("config", "epoch", "model", "loss")}, folder / WEIGHTS_FILE)
         index = {
             "trial_id": self._trial_id,
             "epoch": self._trainer.epoch,
-            "sha256": hashlib.sha256(content).hexdigest(),
+            "sha256": _save(state, folder / STATE_FILE),
         }
+        if self._trainer.is_complete:
+            weights = {key: state[key] for key in ("config", "epoch", "model", "loss")}
+            index["weights_sha256"] = _save(weights, folder / WEIGHTS_FILE)
         (folder / CHECKPOINT_INDEX).write_text(json.dumps(index))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
@@ -170,12 +216,12 @@ class MarginTrainable(ray_tune.Trainable):
             return  # this trial could not even be built; that is what there is to report
         try:
             self._load((Path(checkpoint_dir) / STATE_FILE).read_bytes())
-        except Exception:  # noqa: BLE001  reported by the next step
-            self._error = traceback.format_exc()
+        except Exception as error:  # noqa: BLE001  reported by the next step
+            self._broke(error)
 
     def _load(self, content: bytes) -> None:
         assert self._trainer is not None
-        state = torch.load(io.BytesIO(content), map_location=self._train.device, weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location=self._device, weights_only=True)
         self._trainer.load_state_dict(state)
         self._record = state["record"]
 
@@ -188,3 +234,12 @@ class MarginTrainable(ray_tune.Trainable):
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _save(value: dict[str, Any], path: Path) -> str:
+    """Write what torch can load again, and return the file's digest."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    content = buffer.getvalue()
+    path.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()

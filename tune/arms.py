@@ -3,6 +3,7 @@
 Every function here is a function of what is on record, so a resumed confirmation asks for the same runs.
 """
 
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import optuna
 from search_spaces import SEARCH_SPACES
 from search_spaces.published import PUBLISHED
 from trainables.augmentation import stream_seed
-from tune.records import LossRecords
+from tune.records import LossRecords, RecordError
 from tune.seed_runs import ConfirmRecords, SeedRun, accuracy_of
 
 __all__ = [
@@ -38,6 +39,9 @@ CONTROLS = ("mean_margin", "final_margin", "linear_ramp", "gated", "yoked_replay
 _CANDIDATE_STREAM, _WINNER_STREAM, _DRAW_STREAM = 11, 12, 13
 
 
+_TRIAL_ID = re.compile(r"\w[\w-]*")
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A configuration that the search found: the trial's id and its drawn configuration."""
@@ -56,6 +60,9 @@ def top_trials(records: LossRecords, count: int) -> list[Candidate]:
     configs = {event["trial_id"]: event["config"] for event in events if event["event"] == "started"}
     endings = [event for event in events if event["event"] in {"finished", "stopped"}]
     endings = [event for event in endings if event["val_accuracy"] is not None]
+    for event in endings:
+        if not _TRIAL_ID.fullmatch(event["trial_id"]):  # it becomes the name of a folder
+            raise RecordError(f"trials.jsonl: {event['trial_id']!r} is no trial's id; the file was damaged or edited")
     endings.sort(key=lambda e: (e["event"] == "stopped", -e["epoch"], -e["val_accuracy"], e["trial_id"]))
     return [Candidate(event["trial_id"], configs[event["trial_id"]]) for event in endings[:count]]
 

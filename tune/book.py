@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-__all__ = ["EPOCH_FIELDS", "Book", "Checkpoint", "Suggestion", "Tally"]
+__all__ = ["EPOCH_FIELDS", "PLACE_FIELDS", "Book", "Checkpoint", "Suggestion", "Tally"]
 
 EPOCH_FIELDS = (
     "epoch",
@@ -22,6 +22,8 @@ EPOCH_FIELDS = (
     "seconds",
     "images_per_s",
 )
+
+PLACE_FIELDS = ("device", "precision", "gpus")  # where a trial ran: processor or GPU, of the body, share of a GPU
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Tally:
     failed: int = 0
     epochs: int = 0  # trained since this process started
     running: dict[int, dict[str, Any]] = field(default_factory=dict)  # number -> newest epoch record
+    put_back: set[int] = field(default_factory=set)  # ran out of memory beside others and are to run again
     best_number: int | None = None
     best_accuracy: float = math.nan
 
@@ -85,6 +88,12 @@ class Book(Protocol):
 
     def restarted(self, number: int, error: str) -> None:
         """Take in that a trial's worker was lost, and that Ray runs the trial again."""
+
+    def put_back(self, number: int, error: str) -> None:
+        """Take in that a trial ran out of memory beside others: it says nothing of the trial, which is asked again."""
+
+    def know(self, checkpoints: Mapping[str, Checkpoint]) -> None:
+        """Take in where trials that were put back go on: newest checkpoint of each trial, by its id."""
 
     def interrupted(self) -> None:
         """Put back what runs, for a later resume."""

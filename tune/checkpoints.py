@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +12,7 @@ import pyarrow.fs
 from trainables.errors import UserError
 from trainables.trainable import CHECKPOINT_INDEX, STATE_FILE, WEIGHTS_FILE
 from tune.book import Checkpoint
+from tune.records import write_file
 
 __all__ = ["CheckpointStore"]
 
@@ -52,22 +53,19 @@ class CheckpointStore:
             if index is None or (index["trial_id"] in newest and newest[index["trial_id"]].epoch >= index["epoch"]):
                 continue
             folder = PurePosixPath(index_path).parent
-            if self._digest(f"{folder}/{STATE_FILE}") == index["sha256"]:
+            if hashlib.sha256(self._read(f"{folder}/{STATE_FILE}")).hexdigest() == index["sha256"]:
                 newest[index["trial_id"]] = Checkpoint(index["epoch"], self._uri(str(folder)))
         return newest
 
-    def copy_weights(self, trial_id: str, target: str) -> bool:
+    def copy_weights(self, trial_id: str, target: Path) -> bool:
         """Copy the weights of a trial that reached its full length to a local file; False where there are none."""
         for index_path in self._indices():
             index = self._read_index(index_path)
-            source = f"{PurePosixPath(index_path).parent}/{WEIGHTS_FILE}"
-            if index is not None and index["trial_id"] == trial_id and self._exists(source):
-                pyarrow.fs.copy_files(
-                    source,
-                    target,
-                    source_filesystem=self._filesystem,
-                    destination_filesystem=pyarrow.fs.LocalFileSystem(),
-                )
+            if index is None or index["trial_id"] != trial_id or "weights_sha256" not in index:
+                continue
+            content = self._read(f"{PurePosixPath(index_path).parent}/{WEIGHTS_FILE}")
+            if hashlib.sha256(content).hexdigest() == index["weights_sha256"]:
+                write_file(target, content)
                 return True
         return False
 
@@ -95,15 +93,13 @@ class CheckpointStore:
         is_index = isinstance(index, dict) and {"trial_id", "epoch", "sha256"} <= index.keys()
         return index if is_index else None
 
-    def _digest(self, path: str) -> str:
+    def _read(self, path: str) -> bytes:
+        """Return a file's content, nothing where there is none."""
         try:
             with self._filesystem.open_input_stream(path) as file:
-                return hashlib.sha256(file.read()).hexdigest()
+                return bytes(file.read())
         except OSError:
-            return ""
-
-    def _exists(self, path: str) -> bool:
-        return bool(self._filesystem.get_file_info(path).type == pyarrow.fs.FileType.File)
+            return b""
 
     def _uri(self, path: str) -> str:
         scheme, separator, rest = self.root.partition("://")

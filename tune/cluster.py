@@ -9,7 +9,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -56,6 +56,8 @@ class Slots:
         concurrent: trials at a time, as things are when the search starts.
         nodes: machines that are up then.
         limit: trials at a time that are never exceeded, or None.
+        gpu: name of the GPU on which a trial's memory was measured, or None.
+        gpu_bytes: what a trial needs of its memory, or None.
     """
 
     cpus_per_trial: float
@@ -63,11 +65,21 @@ class Slots:
     concurrent: int
     nodes: int
     limit: int | None = field(default=None, compare=False)
+    gpu: str | None = None
+    gpu_bytes: int | None = None
 
     @property
     def threads(self) -> int:
         """Threads of one trial."""
         return max(1, int(self.cpus_per_trial))
+
+    def halved(self) -> "Slots | None":
+        """Return slots in which half as many trials share the memory, or None where each has its own already."""
+        if self.gpus_per_trial >= 1 or self.concurrent == 1:
+            return None
+        concurrent = self.concurrent // 2
+        limit = self.limit if self.gpus_per_trial else concurrent  # memory of the host is in no machine's account
+        return replace(self, gpus_per_trial=min(1, 2 * self.gpus_per_trial), concurrent=concurrent, limit=limit)
 
 
 @contextlib.contextmanager

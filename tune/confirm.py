@@ -20,6 +20,7 @@ import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from tune.console import leave_job_folder, run_command  # noqa: E402
+from tune.full_disk import full_disk_said  # noqa: E402
 
 
 def main(
@@ -83,13 +84,15 @@ def main(
     given = {name: value for name, value in asked.items() if value is not None}
     confirmation = load_confirm_settings(settings.folder, given) or ConfirmSettings()
     confirmation.validate(settings.losses)
-    return confirm_and_report(
-        settings,
-        confirmation,
-        console=Console(),
-        callbacks=mirrors(settings, tensorboard=tensorboard, mlflow=mlflow),
-        go_on=shlex.join(["python", "tune/confirm.py", str(run)]),
-    )
+    go_on = shlex.join(["python", "tune/confirm.py", str(run)])
+    with full_disk_said(settings.folder, lambda: go_on, settings.storage):
+        return confirm_and_report(
+            settings,
+            confirmation,
+            console=Console(),
+            callbacks=mirrors(settings, tensorboard=tensorboard, mlflow=mlflow),
+            go_on=go_on,
+        )
 
 
 if __name__ == "__main__":

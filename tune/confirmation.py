@@ -15,7 +15,8 @@ from trainables.trainable import TrialData
 from tune import arms
 from tune.arms import ADAPTIVE, Candidate
 from tune.checkpoints import CheckpointStore
-from tune.cluster import Interruption, Slots, connect, plan_slots
+from tune.cluster import Interruption, Slots, connect
+from tune.gpu_share import slots_for
 from tune.progress import Progress
 from tune.reach import Reach
 from tune.records import LossRecords, read_records, write_json
@@ -71,7 +72,7 @@ def run_confirmation(
     searched = data.train.images.nbytes + data.validation.images.nbytes
     tested = data.spec.test_size * data.train.images[0].nbytes
     with connect(settings.address, 2 * searched + tested):
-        slots = plan_slots(settings.model, settings.cpus_per_trial, settings.gpus_per_trial, settings.max_concurrent)
+        slots = slots_for(settings, data, console)
         with Reach(settings.confirm_checkpoint_root) as reach, locked(settings.folder), interruption.listening():
             invocation = add_confirmation(settings, asked, data, slots)
             confirmation = _Confirmation(

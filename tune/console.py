@@ -1,4 +1,4 @@
-"""How every command of the project ends: bad input in one line and exit code 2, never a traceback for it."""
+"""How every command of the project ends: bad input in one line and exit code 2, a full disk in one line and 1."""
 
 import os
 import sys
@@ -9,11 +9,13 @@ import typer
 from typer.exceptions import TyperException
 
 from trainables.errors import UserError
+from tune.full_disk import DiskFullError
 from tune.records import RecordError
 
-__all__ = ["EXIT_BAD_INPUT", "leave_job_folder", "run_command"]
+__all__ = ["EXIT_BAD_INPUT", "EXIT_STOPPED", "leave_job_folder", "printable", "run_command"]
 
 EXIT_BAD_INPUT = 2
+EXIT_STOPPED = 1
 
 
 def run_command(command: Callable[..., int | None]) -> None:
@@ -23,9 +25,11 @@ def run_command(command: Callable[..., int | None]) -> None:
     try:
         code = app(standalone_mode=False)
     except TyperException as error:
-        code = _bad_input(error.format_message())
+        code = _told(error.format_message(), EXIT_BAD_INPUT)
     except (UserError, RecordError) as error:
-        code = _bad_input(str(error))
+        code = _told(str(error), EXIT_BAD_INPUT)
+    except DiskFullError as error:
+        code = _told(str(error), EXIT_STOPPED)
     except KeyboardInterrupt:
         code = 130
     sys.exit(code or 0)
@@ -37,6 +41,11 @@ def leave_job_folder() -> None:
         os.chdir(Path.home())
 
 
-def _bad_input(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return EXIT_BAD_INPUT
+def _told(message: str, code: int) -> int:
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    return code
+
+
+def printable(text: str) -> str:
+    """Return a text from a file without line breaks and without what would command a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)

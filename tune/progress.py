@@ -75,6 +75,10 @@ class Progress(Callback):
         """Say that Ray lost a trial's worker and runs the trial again."""
         self._console.print(f"{trial.config['trial_id']}: worker lost, goes on from its last checkpoint", markup=False)
 
+    def say(self, line: str) -> None:
+        """Print a line above the table."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for heading in ("", "done", "running", "stopped", "failed", self._accuracy, "newest epochs"):

@@ -12,7 +12,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LossRecords", "RecordError", "RecordFile", "current_epochs", "read_json", "read_records", "write_json"]
+__all__ = [
+    "LossRecords",
+    "RecordError",
+    "RecordFile",
+    "current_epochs",
+    "read_json",
+    "read_records",
+    "write_file",
+    "write_json",
+]
 
 
 class RecordError(ValueError):
@@ -48,10 +57,16 @@ class RecordFile:
         Raises:
             OSError: the file cannot be written, for example because the disk is full.
         """
-        line = json.dumps(_plain(record), allow_nan=False) + "\n"
+        line = (json.dumps(_plain(record), allow_nan=False) + "\n").encode()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab", buffering=0) as file:  # O_APPEND and a single write: never interleaved
-            file.write(line.encode())
+            end = file.tell()
+            try:
+                while line:  # a disk that fills up takes a part of a line without an error
+                    line = line[file.write(line) :]
+            except OSError:
+                file.truncate(end)
+                raise
 
 
 def _cut_torn_line(path: Path) -> None:
@@ -95,10 +110,18 @@ def current_epochs(records: Iterable[dict[str, Any]], key: str = "trial_id") -> 
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file so that a reader, or a kill, meets the old one or the new one and nothing between."""
+    """Write a JSON file, as :func:`write_file`."""
+    write_file(path, (json.dumps(_plain(value), indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, a kill or a full disk meets the old one or the new one and nothing between."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:

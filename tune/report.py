@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from trainables.errors import UserError
+from tune.console import printable
 from tune.settings import ConfirmSettings, SearchSettings
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def confirm_and_report(
         lines = error.strip().splitlines() or ["no error given"]
         print(
             f"error: {len(outcome.broken)} runs of the confirmation broke and have no result, such as {run_id}: "
-            f"{lines[-1]}; to try them again: {go_on}",
+            f"{printable(lines[-1])}; to try them again: {go_on}",
             file=sys.stderr,
         )
     return EXIT_FAILED if outcome.left_out or outcome.broken else 0

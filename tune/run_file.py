@@ -149,5 +149,7 @@ def _invocation(part: str, slots: Slots, resumed: bool) -> dict[str, Any]:
             "gpus_per_trial": slots.gpus_per_trial,
             "concurrent": slots.concurrent,
             "nodes": slots.nodes,
+            "gpu": slots.gpu,
+            "gpu_bytes_per_trial": slots.gpu_bytes,
         },
     }

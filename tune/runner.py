@@ -1,7 +1,8 @@
 """Lets Ray run what the books hand out: as many trials at a time as fit, until all is done or the user stops it."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray import tune as ray_tune
@@ -10,7 +11,9 @@ from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.trainable import MarginTrainable, TrialData
 from tune.book import Book, Suggestion
+from tune.checkpoints import CheckpointStore
 from tune.cluster import Capacity, Interruption, Slots
+from tune.full_disk import LeaveRay
 from tune.progress import Progress
 from tune.scheduler import BookScheduler, WorkerLosses
 from tune.searcher import BookSearcher
@@ -63,9 +66,67 @@ def run_stage(
     Raises:
         UserError: there was trouble.
     """
-    remaining = sum(book.tally.asked - book.tally.done for book in books.values())
-    if remaining <= 0 or interruption:
-        return
+    met: BaseException | None = None
+    try:
+        with progress:
+            _run_passes(stage, books, slots, interruption, progress, out_of_time, trouble, callbacks)
+    except LeaveRay as leaving:
+        met = leaving.__cause__
+    finally:
+        for book in books.values():
+            book.interrupted()
+    if met is not None:
+        raise met
+
+
+def _run_passes(
+    stage: Stage,
+    books: Mapping[str, Book],
+    slots: Slots,
+    interruption: Interruption,
+    progress: Progress,
+    out_of_time: Callable[[], bool],
+    trouble: Callable[[], str | None],
+    callbacks: Sequence[ray_tune.Callback],
+) -> None:
+    """Run all trials, beside fewer others from the first on that does not find the memory it needs.
+
+    That a trial runs out of memory which it shares says nothing of the trial. It is put back, no others are started,
+    and when those that run have ended, it and all that is left run half as many at a time. A trial that runs out of
+    memory of its own is a failed one.
+    """
+    for count in itertools.count(1):
+        remaining = sum(book.tally.asked - book.tally.done for book in books.values())
+        if remaining <= 0 or interruption:
+            return
+        this = stage if count == 1 else replace(stage, name=f"{stage.name}-{count}")
+        put_back = _run_pass(this, books, slots, remaining, interruption, progress, out_of_time, trouble, callbacks)
+        fewer = slots.halved()
+        if not put_back or fewer is None:
+            return
+        slots = fewer
+        checkpoints = CheckpointStore(stage.storage_path).newest()
+        for book in books.values():
+            book.know(checkpoints)
+        gpus = f" with {slots.gpus_per_trial:g} GPU each" if slots.gpus_per_trial else ""
+        progress.say(
+            f"out of memory beside others: {', '.join(put_back)}; run again, and all that follow, "
+            f"{slots.concurrent} at a time{gpus}"
+        )
+
+
+def _run_pass(
+    stage: Stage,
+    books: Mapping[str, Book],
+    slots: Slots,
+    count: int,
+    interruption: Interruption,
+    progress: Progress,
+    out_of_time: Callable[[], bool],
+    trouble: Callable[[], str | None],
+    callbacks: Sequence[ray_tune.Callback],
+) -> list[str]:
+    """Let Ray run up to `count` trials; return the ids of those that ran out of memory beside others."""
 
     def to_config(name: str, suggestion: Suggestion) -> dict[str, Any]:
         return {
@@ -75,23 +136,25 @@ def run_stage(
             "trial": stage.to_trial(suggestion).to_dict(),
             "checkpoint": suggestion.checkpoint.path if suggestion.checkpoint else None,
             "threads": slots.threads,
+            "gpus": slots.gpus_per_trial,
         }
 
+    def is_closed() -> bool:
+        if interruption or scheduler.put_back:
+            return True
+        return out_of_time() and not any(book.tally.put_back for book in books.values())
+
+    scheduler = BookScheduler(books, out_of_time, may_put_back=slots.halved() is not None)
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(
             ray_tune.with_parameters(MarginTrainable, data=stage.data),
             {"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
         ),
         tune_config=ray_tune.TuneConfig(
-            search_alg=BookSearcher(
-                books,
-                to_config,
-                closed=lambda: bool(interruption) or out_of_time(),
-                capacity=Capacity(slots),
-            ),
-            scheduler=BookScheduler(books, out_of_time),
-            num_samples=remaining,
-            max_concurrent_trials=remaining,  # the searcher knows how many there may be at the moment
+            search_alg=BookSearcher(books, to_config, closed=is_closed, capacity=Capacity(slots)),
+            scheduler=scheduler,
+            num_samples=count,
+            max_concurrent_trials=count,  # the searcher knows how many there may be at the moment
             reuse_actors=True,
             trial_name_creator=lambda trial: str(trial.config["trial_id"]),
             trial_dirname_creator=lambda trial: str(trial.config["trial_id"]),
@@ -106,22 +169,8 @@ def run_stage(
             verbose=0,
         ),
     )
-    try:
-        with progress:
-            tuner.fit()
-    except _Stopped as stopped:
-        if stopped.trouble:
-            raise UserError(stopped.trouble) from None
-    finally:
-        for book in books.values():
-            book.interrupted()
-
-
-class _Stopped(BaseException):
-    """Leaves Ray's loop; not an Exception, so that nothing on the way takes it for a trial's."""
-
-    def __init__(self, trouble: str | None = None) -> None:
-        self.trouble = trouble
+    tuner.fit()
+    return scheduler.put_back
 
 
 class _Interrupted(ray_tune.Stopper):
@@ -139,9 +188,9 @@ class _Interrupted(ray_tune.Stopper):
 
     def stop_all(self) -> bool:
         if self._interruption:
-            raise _Stopped
+            raise LeaveRay
         if trouble := self._trouble():
-            raise _Stopped(trouble)
+            raise LeaveRay from UserError(trouble)
         return False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Interrupted":

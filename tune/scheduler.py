@@ -14,6 +14,7 @@ from ray.tune.result import EXPR_ERROR_FILE
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tune.book import Book
+from tune.full_disk import leaving_when_full
 
 __all__ = ["BookScheduler", "WorkerLosses"]
 
@@ -24,22 +25,32 @@ class BookScheduler(FIFOScheduler):
     Args:
         books: by name.
         out_of_time: whether the search's time is up; trials then end with the epoch they are in.
+        may_put_back: whether a trial that runs out of memory shares it with others, and can run again beside fewer.
     """
 
-    def __init__(self, books: Mapping[str, Book], out_of_time: Callable[[], bool]) -> None:
+    def __init__(
+        self, books: Mapping[str, Book], out_of_time: Callable[[], bool], *, may_put_back: bool = False
+    ) -> None:
         super().__init__()
         self._books = books
         self._out_of_time = out_of_time
+        self._may_put_back = may_put_back
+        self.put_back: list[str] = []  # ids of trials that ran out of memory and were put back
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Take in an epoch; Ray calls this before all other hooks."""
         book, number = self._books[trial.config["book"]], trial.config["number"]
         if not book.is_open(number):  # interrupted while this epoch ran: it will be run again
             return str(TrialScheduler.STOP)
-        goes_on = book.epoch_done(number, result)
-        if goes_on and self._out_of_time():
-            book.stop(number, "time budget")
-            goes_on = False
+        with leaving_when_full(result.get("error")):
+            if self._may_put_back and result.get("out_of_memory"):
+                self.put_back.append(trial.config["trial_id"])
+                book.put_back(number, result["error"])
+                return str(TrialScheduler.STOP)
+            goes_on = book.epoch_done(number, result)
+            if goes_on and self._out_of_time():
+                book.stop(number, "time budget")
+                goes_on = False
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -59,13 +70,16 @@ class WorkerLosses(Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Ray runs the trial again, from its last checkpoint."""
-        self._books[trial.config["book"]].restarted(trial.config["number"], _error_of(trial))
+        error = _error_of(trial)
+        with leaving_when_full(error):
+            self._books[trial.config["book"]].restarted(trial.config["number"], error)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Ray gave the trial up."""
-        book, number = self._books[trial.config["book"]], trial.config["number"]
-        if book.is_open(number):
-            book.given_up(number, _error_of(trial))
+        book, number, error = self._books[trial.config["book"]], trial.config["number"], _error_of(trial)
+        with leaving_when_full(error):
+            if book.is_open(number):
+                book.given_up(number, error)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles its whole set-up into tuner.pkl

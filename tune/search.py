@@ -17,7 +17,8 @@ from trainables.data import TrainingData, check_test_data, load_training_data
 from trainables.errors import UserError
 from trainables.models import MODELS, default_model
 from tune.checkpoints import CheckpointStore
-from tune.cluster import Interruption, Slots, connect, plan_slots
+from tune.cluster import Interruption, Slots, connect
+from tune.gpu_share import slots_for
 from tune.patience import StudyUnreachable
 from tune.progress import Progress
 from tune.reach import Reach
@@ -73,7 +74,7 @@ def run_search(
     if confirmation is not None:
         confirmation.validate(settings.losses)
     check_output(settings)
-    if not resume and (settings.folder / RUN_FILE).exists():
+    if not resume and settings.is_begun:
         raise UserError(f"{settings.folder} exists already: add --resume to go on with it, or choose another --name")
     interruption = Interruption()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -88,7 +89,7 @@ def run_search(
     unreachable: str | None = None
     failures: dict[str, str] = {}
     with connect(settings.address, data.train.images.nbytes + data.validation.images.nbytes):
-        slots = plan_slots(settings.model, settings.cpus_per_trial, settings.gpus_per_trial, settings.max_concurrent)
+        slots = slots_for(settings, data, console)
         if settings.precision == "fp16" and not slots.gpus_per_trial:
             raise UserError("--precision fp16 needs GPUs; use bf16, float32 or auto on CPUs")
         with Reach(settings.checkpoint_root) as reach, locked(settings.folder), interruption.listening():
@@ -242,7 +243,7 @@ def _keep_best(settings: SearchSettings, studies: dict[str, LossStudy], store: C
                 "config": study.config_of(best),
             },
         )
-        if not store.copy_weights(trial_id, str(weights)) and is_new:
+        if not store.copy_weights(trial_id, weights) and is_new:
             # A kill just before the last checkpoint of the best trial: no weights are better than another trial's.
             weights.unlink(missing_ok=True)
     store.remove_all_but(waiting)

@@ -6,6 +6,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from tune.book import Book, Suggestion
+from tune.full_disk import leaving_when_full
 
 __all__ = ["BookSearcher"]
 
@@ -43,12 +44,18 @@ class BookSearcher(Searcher):
             return str(Searcher.FINISHED)
         if len(self._live) >= self._capacity():
             return None
-        for name in sorted(self._books, key=lambda name: self._books[name].tally.started):
-            suggestion = self._books[name].ask()
+        for name in sorted(self._books, key=self._order):
+            with leaving_when_full():
+                suggestion = self._books[name].ask()
             if suggestion is not None:
                 self._live.add(trial_id)
                 return self._to_config(name, suggestion)
         return str(Searcher.FINISHED)
+
+    def _order(self, name: str) -> tuple[bool, int]:
+        """Put first what was put back, then what has started the fewest."""
+        tally = self._books[name].tally
+        return not tally.put_back, tally.started
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Make room for another; the scheduler has told the book."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tune.book import EPOCH_FIELDS, Checkpoint, Suggestion, Tally
+from tune.book import EPOCH_FIELDS, PLACE_FIELDS, Checkpoint, Suggestion, Tally
 from tune.records import RecordFile, current_epochs, read_records
 
 __all__ = ["ConfirmRecords", "SeedRun", "SeedRuns", "accuracy_of"]
@@ -114,7 +114,8 @@ class SeedRuns:
         self.broken: dict[str, str] = {}  # run -> error, of runs that have no result because something broke
         self._runs, self._records = runs, records
         self._max_epochs, self._chance = max_epochs, 1 / num_classes
-        self._checkpoints = checkpoints
+        self._checkpoints = dict(checkpoints)
+        self._places: dict[int, dict[str, Any]] = {}
         self._waiting = [number for number, run in enumerate(runs) if run.run_id not in records.results]
         self._curves: dict[int, list[dict[str, Any]]] = {}
         self._count()
@@ -124,6 +125,7 @@ class SeedRuns:
         if not self._waiting:
             return None
         number = self._waiting.pop(0)
+        self.tally.put_back.discard(number)
         run = self._runs[number]
         checkpoint = self._checkpoints.get(run.run_id)
         curve: list[dict[str, Any]] = []
@@ -140,6 +142,7 @@ class SeedRuns:
     def epoch_done(self, number: int, result: Mapping[str, Any]) -> bool:
         """Take in an epoch and return whether the run goes on; a run that diverged is finished, at chance."""
         run = self._runs[number]
+        self._places[number] = {key: result[key] for key in PLACE_FIELDS if key in result}
         if error := result.get("error"):
             self._break(number, error)
             return False
@@ -169,6 +172,16 @@ class SeedRuns:
 
     def restarted(self, number: int, error: str) -> None:
         """Nothing is left to do: epochs that Ray runs again replace the earlier ones."""
+
+    def put_back(self, number: int, error: str) -> None:
+        """Put a run back that ran out of memory beside others; it is the next to be asked."""
+        self.tally.put_back.add(number)
+        self._waiting.insert(0, number)
+        del self.tally.running[number]
+
+    def know(self, checkpoints: Mapping[str, Checkpoint]) -> None:
+        """Take in the newest checkpoint of each run, by its id."""
+        self._checkpoints = dict(checkpoints)
 
     def interrupted(self) -> None:
         """Put back what runs; it has no result, so a resume runs it again."""
@@ -203,6 +216,7 @@ class SeedRuns:
                 "confusion": result.get("confusion"),
                 _ANGLES: _angle_histograms(result),
                 "curve": curve,
+                **self._places.pop(number),
                 "error": error,
                 "time": time.time(),
             }

@@ -136,6 +136,11 @@ class SearchSettings:
         return Path(self.output) / self.name
 
     @property
+    def is_begun(self) -> bool:
+        """Whether there is a run to go on with."""
+        return (self.folder / RUN_FILE).exists()
+
+    @property
     def checkpoint_root(self) -> str:
         """Where the run's checkpoints go: an absolute path or a URI."""
         return self._checkpoint_root("checkpoints", self.name)

@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import SearchSpace
-from tune.book import EPOCH_FIELDS, Checkpoint, Suggestion, Tally
+from tune.book import EPOCH_FIELDS, PLACE_FIELDS, Checkpoint, Suggestion, Tally
 from tune.records import LossRecords
 from tune.rungs import Rungs
 from tune.sampler import RepeatableTPESampler
@@ -102,6 +102,7 @@ class LossStudy:
         else:
             self._record(trial_id, "started", config=config)
         self.tally.running[number] = {}
+        self.tally.put_back.discard(number)
         return Suggestion(number, trial_id, config, checkpoint)
 
     def epoch_done(self, number: int, result: Mapping[str, Any]) -> bool:
@@ -110,6 +111,9 @@ class LossStudy:
         A trial that does not is finished in the study when this returns. A result with an ``error``, or without a
         finite ``val_accuracy``, fails the trial.
         """
+        if not self.tally.running.get(number):
+            place = {key: result[key] for key in PLACE_FIELDS if key in result}
+            self._storage.set_trial_user_attr(self._id(number), "place", place)
         if error := result.get("error"):
             self.failed(number, error)
             return False
@@ -155,9 +159,21 @@ class LossStudy:
     def interrupted(self) -> None:
         """Put what runs back among the waiting, for a later resume."""
         for number in list(self.tally.running):
-            self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
-            self._records.event(self.trial_id(number), "interrupted")
-            del self.tally.running[number]
+            self._wait(number)
+
+    def put_back(self, number: int, error: str) -> None:
+        """Put a trial back among the waiting that ran out of memory beside others."""
+        self.tally.put_back.add(number)
+        self._wait(number, error=error)
+
+    def know(self, checkpoints: Mapping[str, Checkpoint]) -> None:
+        """Take in the newest checkpoint of each trial, by trial id."""
+        self._checkpoints = dict(checkpoints)
+
+    def _wait(self, number: int, **details: Any) -> None:
+        self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
+        self._records.event(self.trial_id(number), "interrupted", **details)
+        del self.tally.running[number]
 
     def restarted(self, number: int, error: str) -> None:
         """Note that Ray runs a trial again, from its last checkpoint, after its worker was lost."""
@@ -230,5 +246,6 @@ class LossStudy:
 
 
 def _ending(trial: FrozenTrial) -> dict[str, Any]:
-    details: dict[str, Any] = {"epoch": trial.last_step or 0, "val_accuracy": trial.value}
+    place = trial.user_attrs.get("place", {})
+    details: dict[str, Any] = {"epoch": trial.last_step or 0, "val_accuracy": trial.value, **place}
     return details | {key: trial.user_attrs[key] for key in ("reason", "error") if key in trial.user_attrs}

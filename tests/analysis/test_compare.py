@@ -421,6 +421,49 @@ def test_names_from_files_command_no_terminal(command, new_run):
         assert not [c for c in out if not c.isprintable() and c != "\n"]
 
 
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1+1", "\r\n=1+1", " =1+1"])
+def test_no_text_from_a_file_is_a_formula(command, new_run, name):
+    """A spreadsheet computes what begins so; a quotation mark before it keeps it a text."""
+    run = new_run("run", ("arcface", "adaloss"), dataset=name)
+    run.trial("arcface", 0, [], "failed", error=name)
+    run.seed_runs("winner", "arcface", [0.9] * 2, config={"loss": "arcface", "note": name})
+    run.seed_runs("control", name, [0.9] * 2)
+    code, out, _ = command("--csv", run.folder)
+    assert code == 0
+    rows = list(csv.reader(io.StringIO(out)))
+    assert all(len(row) == 6 for row in rows)
+    texts = [cell for row in rows for cell in row if not is_number(cell)]
+    assert not [text for text in texts if text.lstrip().startswith(("=", "+", "-", "@"))]
+    assert [text for text in texts if text.startswith("'") and text.endswith(name.strip())]
+
+
+def is_number(cell):
+    try:
+        return float(cell) is not None
+    except ValueError:
+        return False
+
+
+def test_an_error_that_quotes_a_file_commands_no_terminal(command, new_run):
+    run = new_run("run", ("arcface", "\x1b[31m\x07evil"))
+    code, out, err = command(run.folder)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert not [c for c in err if not c.isprintable() and c != "\n"]
+
+
+@pytest.mark.parametrize("loss", ["../../elsewhere", "/etc", "a/b", "..", ".", "a\0b", "\x1b[2J"])
+def test_a_loss_that_is_no_name_leads_nowhere(command, new_run, loss):
+    run = new_run("run", ("arcface",))
+    path = run.folder / "run.json"
+    info = json.loads(path.read_text())
+    info["settings"]["losses"] = [loss]
+    info["search_spaces"] = {loss: {"dimensions": 1}}
+    path.write_text(json.dumps(info))
+    code, out, err = command(run.folder)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "is no name of a loss" in err
+
+
 # --- As a command ----------------------------------------------------------------------------------------------------
 
 

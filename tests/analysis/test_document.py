@@ -1,3 +1,9 @@
+import html
+import re
+
+import pytest
+from markdown_it import MarkdownIt
+
 from analysis.document import Heading, Items, Paragraph, Table, to_markdown, to_text
 
 TABLE = Table(("loss", "mean", "n"), (("arcface", "9.00 %", "10"), ("a|b", "90.00 %", "6")))
@@ -38,3 +44,26 @@ def test_what_would_command_a_terminal_is_taken_out():
 
 def test_a_word_longer_than_a_line_stays_whole():
     assert to_text([Paragraph("x" * 200)]) == "x" * 200
+
+
+NAMES = (
+    "# a heading", "> a quotation", "- an item", "+ an item", "1. an item", "1) an item", "---", "***", "___", "=== x",
+    "~~struck~~", "~~~ code", "``` code", "a&lt;b &amp; c", "<script>alert(1)</script>", "[x](javascript:alert(1))",
+    "![x](http://elsewhere.invalid/x.png)", "<http://elsewhere.invalid>", "a | b", "a\\", "&#60;b&#62;", "9.00 %",
+    "+0.31", "-0.31", "P(A>B)", "    code",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("block", [Heading, Paragraph, lambda name: Items((name,)), lambda name: Table((name,), ())])
+def test_markdown_makes_nothing_of_a_name(name, block):
+    """Read by a parser of Markdown with GitHub's tables and strikethrough."""
+    page = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(to_markdown([block(name)]))
+    assert set(re.findall(r"<(\w+)", page)) <= {"h3", "p", "ul", "li", "table", "thead", "tbody", "tr", "th", "td"}
+    assert html.unescape(re.sub(r"<[^>]*>", "", page)).strip() == name.strip()
+
+
+def test_addresses_are_no_links_on_github():
+    text = to_markdown([Paragraph("see http://elsewhere.invalid and www.elsewhere.invalid")])
+    assert "://" not in text.replace("\\://", "")
+    assert "www." not in text

@@ -12,8 +12,10 @@ import pytest
 from werkzeug.serving import make_server
 
 from analysis import live
+from analysis.plots import PAGES
 from tests.analysis.browser import OVERFLOWING, WIDTHS, Watch, headless_browser
 from tests.analysis.example_run import write_example_run
+from tests.analysis.hostile import write_hostile_run
 from tune.records import LossRecords, RecordFile
 
 PROJECT = Path(__file__).parents[2]
@@ -354,3 +356,22 @@ def test_the_command_follows_a_real_search(tmp_path, serve, look):
             for loss in ("arcface", "adaloss", "softmax")
         )
         assert tab.locator("#problems").inner_text() == ""
+
+
+# --- Hostile texts ---------------------------------------------------------------------------------------------------
+
+
+def test_hostile_names_stay_text_on_the_live_page_too(tmp_path, serve, look):
+    """No script runs, nothing is asked of the network, no element comes from a name; `look` sees to the first two."""
+    tab = look(serve(write_hostile_run(tmp_path)), "overview")
+    for page in PAGES:
+        tab.click(f'nav a[href="#{page.key}"]')
+        wait_for_page(tab, page.key)
+        made = (
+            "() => document.querySelectorAll('#sheet img, #sheet script, #sheet b, #sheet i, #sheet u, svg a').length"
+        )
+        assert tab.evaluate(made) == 0, page.key
+        handlers = "() => [...document.querySelectorAll('*')].filter(e => e.onload || e.onerror).length"
+        assert tab.evaluate(handlers) == 0, page.key
+    text = tab.locator("body").inner_text()
+    assert "<svg onload=alert(3)>" in text or "birds" in text

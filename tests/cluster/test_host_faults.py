@@ -55,8 +55,10 @@ def assert_went_on_elsewhere(run, host, trial_id, struck_at):
     """Assert that a trial went on from its checkpoint, on another host, and that its events say so."""
     events = [e for e in events_of(run, "softmax") if e["trial_id"] == trial_id]
     assert [e["event"] for e in events] == ["started", "resumed", "finished"]
-    print(f"{host.name}: {trial_id} was told to go on {events[1]['time'] - struck_at:.1f} s later: {events[1]['error']}")
-    later = [line for line in lines_of(run, "softmax") if line["trial_id"] == trial_id and line["time"] > events[1]["time"]]
+    resumed = events[1]
+    print(f"{host.name}: {trial_id} was told to go on {resumed['time'] - struck_at:.1f} s later: {resumed['error']}")
+    lines = [line for line in lines_of(run, "softmax") if line["trial_id"] == trial_id]
+    later = [line for line in lines if line["time"] > resumed["time"]]
     assert later[0]["epoch"] > 1
     assert host.ip not in {line["node_ip"] for line in later}
 

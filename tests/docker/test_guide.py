@@ -21,7 +21,8 @@ def test_a_way_is_described_and_linked(section):
 
 
 def test_every_link_inside_leads_somewhere():
-    headings = {re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in re.findall(r"^#+ (.*)$", GUIDE, re.M)}
+    lines = re.findall(r"^#+ (.*)$", GUIDE, re.M)
+    headings = {re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in lines}
     assert set(re.findall(r"\]\(#([^)]+)\)", GUIDE)) <= headings
 
 

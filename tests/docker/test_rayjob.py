@@ -75,7 +75,7 @@ def test_all_pods_share_the_results(name):
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
     places = {mount["mountPath"]: volumes[mount["name"]] for mount in mounts}
     assert places["/app/results"]["persistentVolumeClaim"]["claimName"] == CLAIM["metadata"]["name"]
-    assert places["/dev/shm"]["emptyDir"]["medium"] == "Memory"  # noqa: S108
+    assert places["/dev/shm"]["emptyDir"]["medium"] == "Memory"
     assert CLAIM["spec"]["accessModes"] == ["ReadWriteMany"]
 
 

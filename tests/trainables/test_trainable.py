@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,10 @@ def test_a_reused_actor_gives_a_fresh_ones_numbers(loss: str, actor: Actor) -> N
 
 def test_the_data_stays_where_it_is(actor: Actor, data: TrialData) -> None:
     running = actor(trial())
-    before = running._train
-    assert running._train.images.data_ptr() == data.train_images.ctypes.data
+    before = running._placed.train
+    assert running._placed.train.images.data_ptr() == data.train_images.ctypes.data
     running.reset_config(trial("softmax"))
-    assert running._train is before
+    assert running._placed.train is before
 
 
 def test_what_a_trial_held_is_let_go(actor: Actor) -> None:
@@ -157,6 +158,8 @@ def test_the_weights_are_written_at_full_length_only(actor: Actor, tmp_path: Pat
     for epoch in range(1, EPOCHS + 1):
         steps(running, 1)
         assert (saved(running, tmp_path / str(epoch)) / WEIGHTS_FILE).exists() is (epoch == EPOCHS)
+    index = json.loads((tmp_path / str(EPOCHS) / CHECKPOINT_INDEX).read_text())
+    assert index["weights_sha256"] == hashlib.sha256((tmp_path / str(EPOCHS) / WEIGHTS_FILE).read_bytes()).hexdigest()
     state = torch.load(tmp_path / str(EPOCHS) / WEIGHTS_FILE, weights_only=True)
     assert set(state) == {"config", "epoch", "model", "loss"}
     assert state["epoch"] == EPOCHS
@@ -164,6 +167,24 @@ def test_the_weights_are_written_at_full_length_only(actor: Actor, tmp_path: Pat
         torch.equal(a, b)
         for a, b in zip([*state["model"].values(), *state["loss"].values()], weights(running), strict=True)
     )
+
+
+def test_a_checkpoint_that_cannot_be_stored_leaves_nothing_behind(
+    actor: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray leaves it in the folder for temporary files, which may be on the disk that is full."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    running = actor(trial())
+    steps(running, 1)
+
+    def full(folder: str, _: object) -> None:
+        assert (Path(folder) / STATE_FILE).exists()
+        raise OSError("no space left")
+
+    monkeypatch.setattr(running, "_report_class_trainable_checkpoint", full)
+    with pytest.raises(OSError, match="no space left"):
+        running.save()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ class Spied:
 
     def __init__(self, running: MarginTrainable) -> None:
         self.uses: list[tuple[int, str]] = []
-        self._running, self._images = running, running._test
-        running._test = self  # type: ignore[assignment]
+        self._running, self._images = running, running._placed.test
+        running._placed.test = self  # type: ignore[assignment]
 
     def __getattr__(self, name: str) -> Any:
         assert self._running._trainer is not None
@@ -111,9 +111,9 @@ def test_each_trial_of_an_actor_is_examined(actor: Actor) -> None:
 
 def test_the_test_images_stay_where_they_are(actor: Actor, data: TrialData) -> None:
     running = actor(trial())
-    assert running._test is not None
+    assert running._placed.test is not None
     assert data.test_images is not None
-    assert running._test.images.data_ptr() == data.test_images.ctypes.data
+    assert running._placed.test.images.data_ptr() == data.test_images.ctypes.data
 
 
 @pytest.mark.parametrize("part", ["test", "validation"])

@@ -28,9 +28,10 @@ def save(root: str, trial_id: str, epoch: int, *, part: int = 1, weights: bytes 
     folder.mkdir(parents=True)
     state = f"{trial_id} after {epoch}".encode()
     (folder / STATE_FILE).write_bytes(state)
+    index = {"trial_id": trial_id, "epoch": epoch, "sha256": hashlib.sha256(state).hexdigest()}
     if weights is not None:
         (folder / WEIGHTS_FILE).write_bytes(weights)
-    index = {"trial_id": trial_id, "epoch": epoch, "sha256": hashlib.sha256(state).hexdigest()}
+        index["weights_sha256"] = hashlib.sha256(weights).hexdigest()
     (folder / CHECKPOINT_INDEX).write_text(json.dumps(index))
     return folder
 
@@ -96,7 +97,7 @@ def test_weights_are_copied_to_a_local_file(root, tmp_path):
     save(root, "a", 5, weights=b"weights of a")
     save(root, "b", 5, weights=b"weights of b")
     target = tmp_path / "best.pt"
-    assert CheckpointStore(root).copy_weights("b", str(target))
+    assert CheckpointStore(root).copy_weights("b", target)
     assert target.read_bytes() == b"weights of b"
 
 
@@ -104,8 +105,19 @@ def test_weights_are_copied_to_a_local_file(root, tmp_path):
 def test_where_there_are_no_weights_nothing_is_copied(root, tmp_path, trial_id):
     save(root, "stopped", 2)
     save(root, "other", 5, weights=b"weights")
-    assert not CheckpointStore(root).copy_weights(trial_id, str(tmp_path / "best.pt"))
+    assert not CheckpointStore(root).copy_weights(trial_id, tmp_path / "best.pt")
     assert not (tmp_path / "best.pt").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing"])
+def test_weights_that_a_full_disk_left_half_written_are_passed_over(root, tmp_path, damage):
+    broken = save(root, "a", 5, weights=b"weights of a") / WEIGHTS_FILE
+    broken.write_bytes(b"weig") if damage == "cut" else broken.unlink()
+    assert not CheckpointStore(root).copy_weights("a", tmp_path / "best.pt")
+    assert list(tmp_path.glob("best.pt*")) == []
+    save(root, "a", 5, part=2, weights=b"weights of a")
+    assert CheckpointStore(root).copy_weights("a", tmp_path / "best.pt")
+    assert (tmp_path / "best.pt").read_bytes() == b"weights of a"
 
 
 # --- Tidying up ------------------------------------------------------------------------------------------------------

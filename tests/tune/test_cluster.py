@@ -150,6 +150,33 @@ def test_a_trial_gets_whole_threads_and_at_least_one(cpus, threads):
     assert Slots(cpus, 0, 1, 1).threads == threads
 
 
+@pytest.mark.parametrize(
+    ("slots", "fewer"),
+    [
+        (Slots(1, 0.125, 8, 1), Slots(1, 0.25, 4, 1)),
+        (Slots(2, 1 / 3, 6, 1), Slots(2, 2 / 3, 3, 1)),
+        (Slots(4, 0.6, 2, 2), Slots(4, 1, 1, 2)),
+        (Slots(1, 0, 5, 1), Slots(1, 0, 2, 1)),
+        (Slots(1, 0.25, 4, 1, "GPU", 7), Slots(1, 0.5, 2, 1, "GPU", 7)),
+        # Each has its memory to itself already.
+        (Slots(4, 1, 2, 1), None),
+        (Slots(8, 2, 1, 1), None),
+        (Slots(1, 0.125, 1, 1), None),
+        (Slots(1, 0, 1, 1), None),
+    ],
+)
+def test_half_as_many_trials_share_the_memory(slots, fewer):
+    assert slots.halved() == fewer
+
+
+@pytest.mark.parametrize("slots", [Slots(1, 0.125, 8, 1), Slots(1, 1 / 3, 3, 1), Slots(1, 0, 7, 1)])
+def test_halving_ends_with_a_trial_that_shares_nothing(slots):
+    for _ in range(4):
+        slots = slots.halved() or slots
+    assert slots.halved() is None
+    assert slots.gpus_per_trial in {0, 1} or slots.concurrent == 1
+
+
 # --- The cluster of this machine -------------------------------------------------------------------------------------
 
 

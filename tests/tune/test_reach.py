@@ -27,7 +27,8 @@ def test_a_node_that_sees_and_writes_has_no_problem_and_leaves_nothing(root):
 @pytest.mark.parametrize("place", ["", "nosuch"])
 def test_a_node_that_does_not_see_what_another_wrote(root, place):
     problem = answer(str(root / place), "other", code_digest())
-    assert problem.startswith(f"does not see what this one writes to {root / place}, where checkpoints go; give --storage")
+    where = f"{root / place}, where checkpoints go"
+    assert problem.startswith(f"does not see what this one writes to {where}; give --storage")
 
 
 def test_a_node_that_cannot_write(root, monkeypatch):

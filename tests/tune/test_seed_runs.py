@@ -194,3 +194,35 @@ def test_there_is_no_early_stopping(tmp_path):
     book = book_of(tmp_path)
     with pytest.raises(AssertionError):
         book.stop(book.ask().number, "time budget")
+
+
+def test_a_run_that_was_put_back_is_the_next_and_counts_once(tmp_path):
+    book = book_of(tmp_path)
+    first, second = book.ask(), book.ask()
+    book.epoch_done(first.number, epoch(1))
+    book.put_back(first.number, "CUDA out of memory")
+    assert (book.tally.put_back, list(book.tally.running), book.broken) == ({first.number}, [second.number], {})
+    book.know({first.trial_id: Checkpoint(1, "somewhere")})
+    again = book.ask()
+    assert (again.number, again.checkpoint) == (first.number, Checkpoint(1, "somewhere"))
+    assert book.tally.put_back == set()
+    assert book.ask() is None
+    for number in (2, 3):
+        book.epoch_done(first.number, epoch(number, **(examined() if number == EPOCHS else {})))
+    (result,) = ConfirmRecords(tmp_path).results.values()
+    assert [entry["epoch"] for entry in result["curve"]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("diverged", [False, True])
+def test_where_a_run_ran_stands_in_its_result(tmp_path, diverged):
+    place = {"device": "Some GPU", "precision": "bf16", "gpus": 0.25}
+    book = book_of(tmp_path, runs_of(1))
+    number = book.ask().number
+    for count in range(1, EPOCHS):
+        book.epoch_done(number, epoch(count, **place))
+    last = {"train_loss": float("nan")} if diverged else examined()
+    book.epoch_done(number, epoch(EPOCHS, **last, **place))
+    (result,) = ConfirmRecords(tmp_path).results.values()
+    assert (result["error"] is not None) == diverged
+    assert {key: result[key] for key in place} == place
+    assert not set(place) & set(result["curve"][0])

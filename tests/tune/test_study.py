@@ -301,3 +301,48 @@ def test_the_best_configuration_is_the_one_that_was_suggested(tmp_path):
             run_trial(study, suggestion)
         best = study.best()
         assert study.config_of(best) == suggested[best.number]
+
+
+def test_a_trial_that_was_put_back_is_the_next_and_goes_on_from_its_checkpoint(book):
+    study = book.open()
+    first, second = study.ask(), study.ask()
+    study.epoch_done(first.number, record(1, 0.5))
+    study.put_back(first.number, "CUDA out of memory")
+    assert (study.tally.put_back, list(study.tally.running)) == ({first.number}, [second.number])
+    assert not study.is_open(first.number)
+    study.know({first.trial_id: Checkpoint(1, "somewhere")})
+    again = study.ask()
+    assert (again.number, again.config, again.checkpoint) == (first.number, first.config, Checkpoint(1, "somewhere"))
+    assert study.tally.put_back == set()
+    events = LossRecords(book.folder / "arcface").read_events()
+    assert [event["event"] for event in events if event["trial_id"] == first.trial_id] == [
+        "started", "interrupted", "resumed"
+    ]  # fmt: skip
+    assert [event.get("error") for event in events if event["event"] == "interrupted"] == ["CUDA out of memory"]
+
+
+def test_a_kill_after_a_trial_was_put_back_loses_nothing(book):
+    study = book.open(trials=2)
+    study.put_back(study.ask().number, "CUDA out of memory")
+    again = book.open(trials=2)
+    run_all(again)
+    assert [trial.state.is_finished() for trial in book.trials()] == [True, True]
+
+
+def test_where_a_trial_ran_stands_at_its_end(book):
+    place = {"device": "Some GPU", "precision": "bf16", "gpus": 0.25}
+    study = book.open(trials=3)
+    good, broken, resumed = study.ask(), study.ask(), study.ask()
+    for epoch in range(1, MAX_EPOCHS + 1):
+        study.epoch_done(good.number, {**record(epoch, epoch / 10), **place})
+    study.epoch_done(broken.number, {"epoch": 1, "error": "broke", **place})
+    study.epoch_done(resumed.number, {**record(1, 0.9), **place})
+    study.put_back(resumed.number, "out of memory")
+    study.ask()
+    study.epoch_done(resumed.number, {**record(1, 0.9), **place, "gpus": 0.5})
+    study.stop(resumed.number, "time budget")
+    ends = {e["trial_id"]: e for e in LossRecords(book.folder / "arcface").read_events() if "epoch" in e}
+    for suggestion, gpus in ((good, 0.25), (broken, 0.25), (resumed, 0.5)):
+        end = ends[suggestion.trial_id]
+        assert {key: end[key] for key in place} == place | {"gpus": gpus}
+    assert not set(place) & set(LossRecords(book.folder / "arcface").read_epochs()[0])
