@@ -31,7 +31,7 @@ class Reach:
         self._token = f".reach-{secrets.token_hex(8)}"  # a file that all nodes should see
         self._asked: set[str] = set()
         self._open: dict[Any, str] = {}  # Ray's reference of a question -> address of the node
-        self._looked = 0.0
+        self._looked = float("-inf")
         self._made: list[Path] = []  # folders that were not there before, the deepest first
 
     def __enter__(self) -> "Reach":
