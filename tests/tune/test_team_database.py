@@ -3,9 +3,9 @@ nowhere to be found.
 """
 
 import json
+import secrets
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -218,7 +218,8 @@ def files_with(needle, *folders):
 def test_a_killed_search_goes_on_and_its_password_is_nowhere(postgres, database, secret, search, tmp_path_factory):
     """Looked for: in all files of the run and of Ray, in the output, and in what other processes can see."""
     needle = postgres.password[:24].encode()  # no character of it is written in another way anywhere
-    temporary = Path(tempfile.mkdtemp(prefix="s-"))  # short: Ray's sockets go there
+    temporary = Path("/tmp", f"s{secrets.token_hex(3)}")  # as long as it may be for Ray's sockets to go there
+    temporary.mkdir(mode=0o700)
     folder = search.output / "killed"
     try:
         process = search.start("killed", *BUDGET, "--tensorboard", TMPDIR=str(temporary), **secret)
