@@ -1,5 +1,6 @@
 """What tests of several folders share."""
 
+import sys
 import warnings
 from collections.abc import Iterator
 
@@ -13,6 +14,14 @@ def postgres() -> Iterator[Server]:
     """A PostgreSQL server, started when the first test asks for it."""
     with running_server() as server:
         yield server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_ray_is_left_behind() -> Iterator[None]:
+    """Some of Ray's functions start a cluster when asked without one; the next test's own would then be refused."""
+    yield
+    ray = sys.modules.get("ray")
+    assert ray is None or not ray.is_initialized(), "a test of this file left Ray connected"
 
 
 @pytest.fixture

@@ -374,4 +374,5 @@ def test_hostile_names_stay_text_on_the_live_page_too(tmp_path, serve, look):
         handlers = "() => [...document.querySelectorAll('*')].filter(e => e.onload || e.onerror).length"
         assert tab.evaluate(handlers) == 0, page.key
     text = tab.locator("body").inner_text()
-    assert "<svg onload=alert(3)>" in text or "birds" in text
+    assert "i> %{x} &amp;: finished" in text
+    assert "%{x} %{customdata} for a&lt;b&amp;" in text

@@ -92,8 +92,3 @@ def test_who_has_no_token_cannot_join(cluster):
     with contextlib.suppress(AssertionError):
         wait_for(lambda: len(cluster.nodes()) > 2, "a third node", 15)
     assert len(cluster.nodes()) == 2, refused
-
-
-def test_the_data_crosses_the_network_once_a_node(cluster):
-    """Two trials at a time on the worker, one after the other in each of its slots: one copy of the images is sent."""
-    pytest.skip("to come")

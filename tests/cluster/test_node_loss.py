@@ -11,6 +11,8 @@ from tests.cluster.launched import assert_complete, events_of, launched, nodes_o
 pytestmark = pytest.mark.cluster
 REAL_DATA = Path(os.environ.get("ADALOSS_DATA", PROJECT.parent / "shared" / "data"))
 LOSSES = ("arcface", "adaloss", "softmax")
+TRAIN_SIZE, VALIDATION_SIZE = 500, 5000
+IMAGE_BYTES = (TRAIN_SIZE + VALIDATION_SIZE) * 3 * 32 * 32
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +30,9 @@ def test_a_search_on_cifar10_outlives_the_death_of_a_worker_host(cluster):
     left, right = cluster.workers
     trials, epochs = 3, 3
     cluster.ray("rsync-up", f"{REAL_DATA}/cifar10/", "~/data/cifar10/")
+    received_before = left.received_bytes()
     search = cluster.start_search(
-        *("--dataset", "cifar10", "--name", "cifar", "--no-confirm", "--train-size", 500, "--batch-size", 50),
+        *("--dataset", "cifar10", "--name", "cifar", "--no-confirm", "--train-size", TRAIN_SIZE, "--batch-size", 50),
         *("--trials", trials, "--max-epochs", epochs, "--grace-epochs", 1),
     )
     run = cluster.running("cifar")
@@ -45,6 +48,9 @@ def test_a_search_on_cifar10_outlives_the_death_of_a_worker_host(cluster):
     finally:
         end(search)
     assert search.returncode == 0, output
+    received = left.received_bytes() - received_before
+    print(f"{left.name} received {received / 1e6:.1f} MB; the images are {IMAGE_BYTES / 1e6:.1f} MB")
+    assert IMAGE_BYTES < received < 1.5 * IMAGE_BYTES  # once, whatever number of trials ran there
     fetched = cluster.fetch("cifar")
     assert_complete(fetched, "cifar10", LOSSES, trials)
     lost = restarts(fetched, LOSSES)

@@ -84,10 +84,11 @@ def wait_for(condition):
 
 def test_a_head_and_workers_come_up_and_the_search_runs_on_them(job):
     assert job("--dataset", "cifar10", "--name", "x").wait(60) == 7  # the search's own exit code
-    head, workers = lines(job.folder, "ray start")
+    # The stand-ins write in any order: the head's and the workers' run at the same time.
+    workers, head = sorted(lines(job.folder, "ray start"))
     assert head == "ray start --head --port 22345 --dashboard-port 32345 --num-cpus 16 --num-gpus 2 --block"
     assert workers == "ray start --address node1:22345 --num-cpus 16 --num-gpus 2 --block"
-    on_head, on_workers = lines(job.folder, "srun")
+    on_head, on_workers = sorted(lines(job.folder, "srun"))
     assert on_head.startswith("srun --nodes=1 --ntasks=1 --nodelist=node1 ")
     assert on_workers.startswith("srun --nodes=2 --ntasks=2 --exclude=node1 ")
     (search,) = lines(job.folder, "python")

@@ -97,7 +97,8 @@ def world(monkeypatch):
         return load_test_data(*arguments)
 
     monkeypatch.setattr(module, "connect", lambda *_: contextlib.nullcontext())
-    monkeypatch.setattr(module, "plan_slots", lambda *_: Slots(1.0, 0.0, 2, 1))
+    monkeypatch.setattr(module, "slots_for", lambda *_: Slots(1.0, 0.0, 2, 1))
+    monkeypatch.setattr(module, "Reach", lambda *_: contextlib.nullcontext(SimpleNamespace(problem=lambda: None)))
     monkeypatch.setattr(module, "run_stage", run_stage)
     monkeypatch.setattr(module, "load_test_data", read_test)
     return world

@@ -190,7 +190,7 @@ def hooks(book, tmp_path, error=""):
         "epoch": lambda: scheduler.on_trial_result(None, trial, result),
         "restarted": lambda: losses.on_trial_recover(0, [], trial),
         "given up": lambda: losses.on_trial_error(0, [], trial),
-        "ask": lambda: BookSearcher(books, lambda *_: {}, lambda: False).suggest("t"),
+        "ask": lambda: BookSearcher(books, lambda *_: {}, lambda: False, lambda: 1).suggest("t"),
     }
 
 

@@ -10,9 +10,10 @@ from trainables.data import load_training_data
 from trainables.errors import UserError
 from trainables.memory import MemoryNeed
 from trainables.models import MODELS
-from tune import gpu_share
+from tune import cluster, gpu_share
 from tune.cluster import Slots
 from tune.gpu_share import share_of, slots_for
+from tune.machines import Machines
 from tune.settings import SearchSettings
 
 GIBIBYTE = 2**30
@@ -68,7 +69,7 @@ def gpus(monkeypatch):
 
     def make(count, measured=None):
         resources = {"CPU": 16.0} | ({"GPU": float(count)} if count else {})
-        monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": resources}])
+        monkeypatch.setattr(cluster, "machines", lambda: Machines([resources]))
         monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
         if measured is not None:
             monkeypatch.setattr(gpu_share, "_measured", measured)
