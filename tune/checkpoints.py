@@ -1,8 +1,9 @@
 """Where Ray left the trials' checkpoints, on a local disk, a shared file system or an object store."""
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +15,7 @@ from trainables.trainable import CHECKPOINT_INDEX, STATE_FILE, WEIGHTS_FILE
 from tune.book import Checkpoint
 from tune.records import write_file
 
-__all__ = ["CheckpointStore"]
+__all__ = ["CheckpointStore", "folders_to_make", "remove_empty"]
 
 
 class CheckpointStore:
@@ -35,15 +36,19 @@ class CheckpointStore:
             raise UserError(f"--storage {root}: not a usable path or URI ({error})") from None
 
     def check_writable(self) -> None:
-        """Raise UserError unless files can be written under the root."""
+        """Raise UserError unless files can be written under the root; leaves nothing there."""
         probe = f"{self._path}/.writable"
+        made: list[Path] = []
         try:
+            made = folders_to_make(self.root)
             self._filesystem.create_dir(self._path)
             with self._filesystem.open_output_stream(probe) as file:
                 file.write(b"")
             self._filesystem.delete_file(probe)
         except OSError as error:
             raise UserError(f"--storage {self.root}: cannot be written ({error})") from None
+        finally:
+            remove_empty(made)
 
     def newest(self) -> dict[str, Checkpoint]:
         """Return each trial's newest complete checkpoint, by trial id; what a kill left half-written is passed over."""
@@ -105,3 +110,17 @@ class CheckpointStore:
         scheme, separator, rest = self.root.partition("://")
         _, mark, options = rest.partition("?")
         return f"{scheme}://{quote(path)}{mark}{options}" if separator else path
+
+
+def folders_to_make(root: str) -> list[Path]:
+    """Return the folders on the way to a path that do not exist, the deepest first; of a URI, none."""
+    if "://" in root:
+        return []
+    return [folder for folder in (Path(root), *Path(root).parents) if not folder.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Delete folders, the deepest first, that nothing has been written into."""
+    for folder in folders:
+        with contextlib.suppress(OSError):  # it is in use by now
+            folder.rmdir()

@@ -12,6 +12,7 @@ import pyarrow.fs
 
 import trainables
 from trainables.errors import UserError
+from tune.checkpoints import folders_to_make, remove_empty
 
 __all__ = ["Reach"]
 
@@ -32,7 +33,7 @@ class Reach:
         self._asked: set[str] = set()
         self._open: dict[Any, str] = {}  # Ray's reference of a question -> address of the node
         self._looked = float("-inf")
-        self._made: list[Path] = []  # folders that were not there before, the deepest first
+        self._made: list[Path] = []  # folders that were not there before
 
     def __enter__(self) -> "Reach":
         """Ask all nodes that are up, and wait for their answers.
@@ -58,9 +59,7 @@ class Reach:
         with contextlib.suppress(OSError):
             filesystem, path = pyarrow.fs.FileSystem.from_uri(self._root)
             filesystem.delete_file(f"{path}/{self._token}")
-        for folder in self._made:
-            with contextlib.suppress(OSError):  # it is in use by now
-                folder.rmdir()
+        remove_empty(self._made)
 
     def problem(self) -> str | None:
         """Return what is wrong with a node that has joined since, or None; called often, it looks now and then."""
@@ -92,8 +91,7 @@ class Reach:
     def _write_token(self) -> None:
         try:
             filesystem, path = pyarrow.fs.FileSystem.from_uri(self._root)
-            if "://" not in self._root:
-                self._made = [folder for folder in (Path(path), *Path(path).parents) if not folder.exists()]
+            self._made = folders_to_make(self._root)
             filesystem.create_dir(path)
             with filesystem.open_output_stream(f"{path}/{self._token}") as file:
                 file.write(b"")

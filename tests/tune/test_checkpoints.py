@@ -145,9 +145,13 @@ def test_with_the_last_of_them_all_that_ray_left_goes(root):
 # --- Places that are of no use ---------------------------------------------------------------------------------------
 
 
-def test_the_check_for_writing_makes_the_folder_and_leaves_nothing_in_it(root):
+def test_the_check_for_writing_leaves_nothing(root):
     CheckpointStore(root).check_writable()
-    assert list(local(root).iterdir()) == []
+    assert list(local(root).glob("*")) == []
+    assert "://" in root or not local(root).exists()
+    local(root).mkdir(parents=True, exist_ok=True)
+    CheckpointStore(root).check_writable()
+    assert local(root).is_dir()
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])

@@ -62,7 +62,7 @@ def world(monkeypatch):
         happened=[], configs={}, accuracy=lambda run_id: 0.9, error=lambda run_id: None, stop_after=math.inf, data={}
     )
 
-    def run_stage(stage, books, slots, interruption, progress, *, callbacks):
+    def run_stage(stage, books, slots, interruption, progress, *, trouble, callbacks):
         name = stage.name.rpartition("-")[0]
         world.happened.append(name)
         world.data[name] = stage.data
