@@ -13,7 +13,7 @@ from tests.cluster.launched import assert_complete, events_of, launched, lines_o
 
 pytestmark = pytest.mark.cluster
 LOSS = ("softmax",)
-TRIALS, EPOCHS = 6, 100
+TRIALS, EPOCHS = 5, 40
 BUDGET = ("--dataset", "digits", "--loss", "softmax", "--trials", TRIALS, "--no-confirm")
 FULL_LENGTH = ("--max-epochs", EPOCHS, "--grace-epochs", EPOCHS)  # every trial is long enough to be met in the middle
 
@@ -36,9 +36,10 @@ def trial_in_the_middle(run, host):
 
 
 def struck(cluster, name, host, strike, *, finish=True):
-    """Start a search, strike a host when a trial is in the middle there, and return that trial and the time it took."""
+    """Start a search and strike a host when a trial is in the middle there; return output, that trial, and the time."""
     search = cluster.start_search(*BUDGET, *FULL_LENGTH, "--name", name)
     run = cluster.running(name)
+    output = ""
     try:
         wait_for(lambda: trial_in_the_middle(run, host), f"a trial in the middle on {host.name}", 600)
         trial_id, struck_at = trial_in_the_middle(run, host), time.time()
@@ -48,7 +49,7 @@ def struck(cluster, name, host, strike, *, finish=True):
             assert search.returncode == 0, output
     finally:
         end(search)
-    return trial_id, struck_at
+    return output, trial_id, struck_at
 
 
 def assert_went_on_elsewhere(run, host, trial_id, struck_at):
@@ -63,20 +64,14 @@ def assert_went_on_elsewhere(run, host, trial_id, struck_at):
     assert host.ip not in {line["node_ip"] for line in later}
 
 
-def test_a_search_starts_before_the_workers_are_there_and_grows_with_them(cluster):
-    output = cluster.search(*BUDGET, *FULL_LENGTH, "--name", "grown")
-    assert "1 at a time" in output
-    run = cluster.running("grown")
-    assert_complete(run, "digits", LOSS, TRIALS)
-    assert nodes_of(run, LOSS) == {host.ip for host in (cluster.head, *cluster.workers)}
-
-
-def test_a_worker_that_is_cut_off_is_done_without_and_used_again_when_it_is_back(cluster):
+def test_a_search_grows_with_its_cluster_does_without_a_host_that_is_cut_off_and_uses_it_again(cluster):
+    """It starts when only the head is there; the other hosts join while it runs, and one of them loses its network."""
     left, _ = cluster.workers
-    cluster.wait_for_hosts(3)
-    trial_id, cut_at = struck(cluster, "cut", left, left.cut)
+    output, trial_id, cut_at = struck(cluster, "cut", left, left.cut)
+    assert "1 at a time" in output
     run = cluster.running("cut")
     assert_complete(run, "digits", LOSS, TRIALS)
+    assert nodes_of(run, LOSS) == {host.ip for host in (cluster.head, *cluster.workers)}
     assert_went_on_elsewhere(run, left, trial_id, cut_at)
 
     left.mend()
@@ -104,7 +99,7 @@ def test_a_worker_that_is_preempted_gives_its_trials_back(cluster):
         time.sleep(2)
         left.pull_the_plug()
 
-    trial_id, preempted_at = struck(cluster, "preempted", left, preempt)
+    _, trial_id, preempted_at = struck(cluster, "preempted", left, preempt)
     run = cluster.running("preempted")
     assert_complete(run, "digits", LOSS, TRIALS)
     assert_went_on_elsewhere(run, left, trial_id, preempted_at)
