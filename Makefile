@@ -26,7 +26,8 @@ test: $(INSTALLED) browser
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 slow: $(INSTALLED) browser postgres
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "slow or cluster"
+	$(BIN)/python -m pytest --numprocesses 2 -m "slow and not cluster"
+	$(BIN)/python -m pytest -m cluster
 
 # Without a browser the tests of the pages are skipped, and say so.
 browser: $(INSTALLED)

@@ -149,7 +149,7 @@ def test_drawing_a_run_unpickles_nothing(tmp_path):
     assert not mark.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_going_on_with_a_run_unpickles_nothing(tmp_path):
     script, mark = "tune/run_search.py", tmp_path / "unpickled"
     run = ("--output", tmp_path, "--name", "run")

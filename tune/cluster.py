@@ -29,6 +29,7 @@ _RAY_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our records are the log
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the progress says what was lost, the records why
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours treats SIGTERM alike
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing is restored from Ray's snapshot
     "TUNE_WARN_THRESHOLD_S": "10",

@@ -30,8 +30,6 @@ class LeaveRay(BaseException):
 def is_full_disk(error: BaseException | str | None) -> bool:
     """Return whether an error, what caused it, or what it was raised in the handling of, is a full disk.
 
-    An error that is raised `from None` speaks for itself.
-
     Args:
         error: an exception, or the text of one of another process.
     """
@@ -44,7 +42,7 @@ def is_full_disk(error: BaseException | str | None) -> bool:
             return True
         if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             return True
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        error = error.__cause__ or error.__context__
     return False
 
 

@@ -16,7 +16,7 @@ from tune.checkpoints import folders_to_make, remove_empty
 
 __all__ = ["Reach"]
 
-ANSWER_TIMEOUT_S = 60.0  # for a first worker process on a busy node, or a network file system that wakes up
+ANSWER_TIMEOUT_S = 120.0  # for a first worker process on a busy node, or a network file system that wakes up
 LOOK_INTERVAL_S = 5.0
 
 

@@ -317,7 +317,7 @@ def test_texts_of_a_run_are_texts(new_run, serve, look):
 # --- A real search and the real command ------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_the_command_follows_a_real_search(tmp_path, serve, look):
     options = ["--dataset", "digits", "--trials", "4", "--max-epochs", "6", "--no-confirm", "--name", "search"]
     with contextlib.ExitStack() as stack:
@@ -338,6 +338,7 @@ def test_the_command_follows_a_real_search(tmp_path, serve, look):
         page = start("analysis/dashboard.py", "results/search", "--port", "0", "--interval", "0.5")
         url = re.search(r"http://\S+?(?=/ )", page.stdout.readline())[0]
         tab = look(url, "search")
+        stack.callback(tab.close)  # before the server ends, whose answers it would miss
         assert "holds no run yet" in tab.locator("#problems").inner_text()
         search = start("tune/run_search.py", *options, "--output", "results")
         epochs = "() => [...document.querySelectorAll('#head tbody tr')].map(r => +r.lastElementChild.innerText)"

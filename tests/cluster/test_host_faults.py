@@ -13,7 +13,7 @@ from tests.cluster.launched import assert_complete, events_of, launched, lines_o
 
 pytestmark = pytest.mark.cluster
 LOSS = ("softmax",)
-TRIALS, EPOCHS = 5, 40
+TRIALS, EPOCHS = 5, 30
 BUDGET = ("--dataset", "digits", "--loss", "softmax", "--trials", TRIALS, "--no-confirm")
 FULL_LENGTH = ("--max-epochs", EPOCHS, "--grace-epochs", EPOCHS)  # every trial is long enough to be met in the middle
 

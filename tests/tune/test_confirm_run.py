@@ -116,7 +116,7 @@ def test_resume_of_a_finished_run_changes_nothing(search, confirmed):
     assert verdict in again.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_confirmation_that_is_killed_again_and_again_ends_as_an_undisturbed_one(search, confirmed):
     """SIGKILL in every stage, then resume: no seed twice, the same numbers, the same table."""
     undisturbed, _ = confirmed

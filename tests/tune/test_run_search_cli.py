@@ -295,14 +295,14 @@ def test_a_run_goes_on_with_the_confirmation_that_it_was_started_with(command, s
 
 
 def test_a_page_that_cannot_be_written_hides_no_result(command, searched, monkeypatch):
-    def full(folders, page):
-        raise OSError(28, "No space left on device")
+    def locked(folders, page):
+        raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(analysis.dashboard, "write_report", full)
+    monkeypatch.setattr(analysis.dashboard, "write_report", locked)
     code, out, err = command("--dataset", "digits", "--name", "one")
     assert (code, out) == (2, "compared results/one\n")
     assert err == (
-        "error: results/one/report.html cannot be written: No space left on device; the results are in results/one\n"
+        "error: results/one/report.html cannot be written: Permission denied; the results are in results/one\n"
     )
 
 

@@ -228,7 +228,7 @@ def test_time_up_ends_a_search(search):
     assert "time budget" in reasons
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_trial_whose_worker_dies_goes_on_from_its_checkpoint(search):
     """Losing the worker in mid-trial costs at most what came after the last checkpoint, and no trial."""
     epochs = 150
@@ -250,11 +250,11 @@ def test_a_trial_whose_worker_dies_goes_on_from_its_checkpoint(search):
     assert [line["epoch"] for line in lines].count(1) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_five_kills_lose_nothing_and_change_nothing(search):
     """SIGKILL at five moments, resumed each time: the same trials, values and best as without, one trial at a time."""
     budget = (
-        "--dataset", "digits", "--trials", 3, "--max-epochs", 24, "--grace-epochs", 4, "--max-concurrent", 1,
+        "--dataset", "digits", "--trials", 3, "--max-epochs", 16, "--grace-epochs", 4, "--max-concurrent", 1,
         "--no-confirm",
     )  # fmt: skip
     undisturbed = search("undisturbed", *budget)
