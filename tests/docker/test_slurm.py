@@ -10,7 +10,8 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "docker" / "slurm.sh"
 STAND_INS = {
-    "scontrol": 'echo "scontrol $*" >> "$LOG"; printf "node1\\nnode2\\nnode3\\n"',
+    # Names one node after the other: who reads the first and goes would break the pipe.
+    "scontrol": 'echo "scontrol $*" >> "$LOG"; for n in 1 2 3; do sleep 0.05; /bin/echo "node$n"; done',
     # Runs here what it would run there, without its own options.
     "srun": """
         echo "srun $*" >> "$LOG"

@@ -150,7 +150,7 @@ def test_a_node_that_is_gone_again_is_no_problem(cluster, tmp_path):
 
 def test_a_node_that_does_not_answer_is_not_waited_for_for_ever(cluster, tmp_path):
     cluster.alive, cluster.late = ["a", "b"], {"b"}
-    with pytest.raises(UserError, match=r"node 10\.0\.0\.98 does not answer within 60 s"), Reach(str(tmp_path)):
+    with pytest.raises(UserError, match=r"node 10\.0\.0\.98 does not answer within 120 s"), Reach(str(tmp_path)):
         pytest.fail("entered")
 
 
