@@ -19,7 +19,7 @@ pytestmark = pytest.mark.cluster
 
 DISK_MIB = 32
 KIBIBYTE = 2**10
-TRIALS, EPOCHS = 3, 24
+TRIALS, EPOCHS = 3, 12
 LOSSES = ("arcface", "softmax")
 SEARCH = (
     "--dataset", "digits", "--loss", "arcface", "--loss", "softmax", "--trials", TRIALS, "--max-epochs", EPOCHS,
