@@ -12,10 +12,10 @@ from trainables.errors import UserError
 from tune.full_disk import DiskFullError
 from tune.records import RecordError
 
-__all__ = ["EXIT_BAD_INPUT", "EXIT_STOPPED", "leave_job_folder", "printable", "run_command"]
+__all__ = ["EXIT_BAD_INPUT", "EXIT_FAILED", "leave_job_folder", "printable", "run_command"]
 
 EXIT_BAD_INPUT = 2
-EXIT_STOPPED = 1
+EXIT_FAILED = 1
 
 
 def run_command(command: Callable[..., int | None]) -> None:
@@ -29,7 +29,7 @@ def run_command(command: Callable[..., int | None]) -> None:
     except (UserError, RecordError) as error:
         code = _told(str(error), EXIT_BAD_INPUT)
     except DiskFullError as error:
-        code = _told(str(error), EXIT_STOPPED)
+        code = _told(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
         code = 130
     sys.exit(code or 0)

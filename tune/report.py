@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from trainables.errors import UserError
-from tune.console import printable
+from tune.console import EXIT_FAILED, printable
 from tune.settings import ConfirmSettings, SearchSettings
 
 if TYPE_CHECKING:
     from ray.tune import Callback
 
-__all__ = ["EXIT_FAILED", "confirm_and_report", "interrupted", "mirrors", "report", "show"]
+__all__ = ["confirm_and_report", "interrupted", "mirrors", "report", "show"]
 
-EXIT_FAILED = 1
 REPORT_FILE = "report.html"
 
 

@@ -23,7 +23,7 @@ import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from trainables.errors import UserError  # noqa: E402
-from tune.console import leave_job_folder, printable, run_command  # noqa: E402
+from tune.console import EXIT_FAILED, leave_job_folder, printable, run_command  # noqa: E402
 from tune.full_disk import full_disk_said  # noqa: E402
 
 if TYPE_CHECKING:
@@ -169,47 +169,35 @@ def _run(
     mlflow: str | None,
     console: Console,
 ) -> int:
+    from tune import report
+    from tune.search import run_search  # imports Ray: only once the input is known to be good
+
     go_on = shlex.join(
         ["python", "tune/run_search.py", "--resume", "--output", settings.output, "--name", settings.name]
     )
     anew = shlex.join(["python", *sys.argv])  # where the disk was full before there was a run
 
     with full_disk_said(settings.folder, lambda: go_on if settings.is_begun else anew, settings.storage):
-        return _run_and_report(settings, confirmation, resume, tensorboard, mlflow, console, go_on)
-
-
-def _run_and_report(
-    settings: "SearchSettings",
-    confirmation: "ConfirmSettings | None",
-    resume: bool,
-    tensorboard: bool,
-    mlflow: str | None,
-    console: Console,
-    go_on: str,
-) -> int:
-    from tune import report
-    from tune.search import run_search  # imports Ray: only once the input is known to be good
-
-    callbacks = report.mirrors(settings, tensorboard=tensorboard, mlflow=mlflow)
-    outcome = run_search(settings, resume=resume, console=console, confirmation=confirmation, callbacks=callbacks)
-    settings = outcome.settings
-    if outcome.interrupted:
-        report.show(settings.folder, console)
-        return report.interrupted(outcome.interrupted, go_on, console)
-    if outcome.unreachable:
-        print(
-            f"error: the study database {settings.study_storage} did not come back ({outcome.unreachable}); nothing is "
-            f"lost, go on when it is there: {go_on}",
-            file=sys.stderr,
-        )
-        return report.EXIT_FAILED
-    for loss, error in outcome.failures.items():
-        print(f"error: every trial of {loss} failed; the first: {printable(error)}", file=sys.stderr)
-    if confirmation is None or len(outcome.failures) == len(settings.losses):
-        report.report(settings.folder, console)
-        return report.EXIT_FAILED if outcome.failures else 0
-    code = report.confirm_and_report(settings, confirmation, console=console, callbacks=callbacks, go_on=go_on)
-    return code or (report.EXIT_FAILED if outcome.failures else 0)
+        callbacks = report.mirrors(settings, tensorboard=tensorboard, mlflow=mlflow)
+        outcome = run_search(settings, resume=resume, console=console, confirmation=confirmation, callbacks=callbacks)
+        settings = outcome.settings
+        if outcome.interrupted:
+            report.show(settings.folder, console)
+            return report.interrupted(outcome.interrupted, go_on, console)
+        if outcome.unreachable:
+            print(
+                f"error: the study database {settings.study_storage} did not come back ({outcome.unreachable}); "
+                f"nothing is lost, go on when it is there: {go_on}",
+                file=sys.stderr,
+            )
+            return EXIT_FAILED
+        for loss, error in outcome.failures.items():
+            print(f"error: every trial of {loss} failed; the first: {printable(error)}", file=sys.stderr)
+        if confirmation is None or len(outcome.failures) == len(settings.losses):
+            report.report(settings.folder, console)
+            return EXIT_FAILED if outcome.failures else 0
+        code = report.confirm_and_report(settings, confirmation, console=console, callbacks=callbacks, go_on=go_on)
+        return code or (EXIT_FAILED if outcome.failures else 0)
 
 
 def _source(context: typer.Context, parameter: str) -> str | None:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ray import tune as ray_tune
@@ -67,9 +67,10 @@ def run_stage(
         UserError: there was trouble.
     """
     met: BaseException | None = None
+    passes = _Passes(stage, books, interruption, progress, out_of_time, trouble, callbacks)
     try:
         with progress:
-            _run_passes(stage, books, slots, interruption, progress, out_of_time, trouble, callbacks)
+            passes.run(slots)
     except LeaveRay as leaving:
         met = leaving.__cause__
     finally:
@@ -79,98 +80,90 @@ def run_stage(
         raise met
 
 
-def _run_passes(
-    stage: Stage,
-    books: Mapping[str, Book],
-    slots: Slots,
-    interruption: Interruption,
-    progress: Progress,
-    out_of_time: Callable[[], bool],
-    trouble: Callable[[], str | None],
-    callbacks: Sequence[ray_tune.Callback],
-) -> None:
-    """Run all trials, beside fewer others from the first on that does not find the memory it needs.
+@dataclass(frozen=True)
+class _Passes:
+    """What `run_stage` was given, but for the slots: those become fewer from pass to pass."""
 
-    That a trial runs out of memory which it shares says nothing of the trial. It is put back, no others are started,
-    and when those that run have ended, it and all that is left run half as many at a time. A trial that runs out of
-    memory of its own is a failed one.
-    """
-    for count in itertools.count(1):
-        remaining = sum(book.tally.asked - book.tally.done for book in books.values())
-        if remaining <= 0 or interruption:
-            return
-        this = stage if count == 1 else replace(stage, name=f"{stage.name}-{count}")
-        put_back = _run_pass(this, books, slots, remaining, interruption, progress, out_of_time, trouble, callbacks)
-        fewer = slots.halved()
-        if not put_back or fewer is None:
-            return
-        slots = fewer
-        checkpoints = CheckpointStore(stage.storage_path).newest()
-        for book in books.values():
-            book.know(checkpoints)
-        gpus = f" with {slots.gpus_per_trial:g} GPU each" if slots.gpus_per_trial else ""
-        progress.say(
-            f"out of memory beside others: {', '.join(put_back)}; run again, and all that follow, "
-            f"{slots.concurrent} at a time{gpus}"
+    stage: Stage
+    books: Mapping[str, Book]
+    interruption: Interruption
+    progress: Progress
+    out_of_time: Callable[[], bool]
+    trouble: Callable[[], str | None]
+    callbacks: Sequence[ray_tune.Callback]
+
+    def run(self, slots: Slots) -> None:
+        """Run all trials, beside fewer others from the first on that does not find the memory it needs.
+
+        That a trial runs out of memory which it shares says nothing of the trial. It is put back, no others are
+        started, and when those that run have ended, it and all that is left run half as many at a time. A trial that
+        runs out of memory of its own is a failed one.
+        """
+        for count in itertools.count(1):
+            remaining = sum(book.tally.asked - book.tally.done for book in self.books.values())
+            if remaining <= 0 or self.interruption:
+                return
+            name = self.stage.name if count == 1 else f"{self.stage.name}-{count}"
+            put_back = self._pass(name, slots, remaining)
+            fewer = slots.halved()
+            if not put_back or fewer is None:
+                return
+            slots = fewer
+            checkpoints = CheckpointStore(self.stage.storage_path).newest()
+            for book in self.books.values():
+                book.know(checkpoints)
+            gpus = f" with {slots.gpus_per_trial:g} GPU each" if slots.gpus_per_trial else ""
+            self.progress.say(
+                f"out of memory beside others: {', '.join(put_back)}; run again, and all that follow, "
+                f"{slots.concurrent} at a time{gpus}"
+            )
+
+    def _pass(self, name: str, slots: Slots, count: int) -> list[str]:
+        """Let Ray run up to `count` trials; return the ids of those that ran out of memory beside others."""
+        scheduler = BookScheduler(self.books, self.out_of_time, may_put_back=slots.halved() is not None)
+
+        def to_config(book: str, suggestion: Suggestion) -> dict[str, Any]:
+            return {
+                "book": book,
+                "number": suggestion.number,
+                "trial_id": suggestion.trial_id,
+                "trial": self.stage.to_trial(suggestion).to_dict(),
+                "checkpoint": suggestion.checkpoint.path if suggestion.checkpoint else None,
+                "threads": slots.threads,
+                "gpus": slots.gpus_per_trial,
+            }
+
+        def is_closed() -> bool:
+            if self.interruption or scheduler.put_back:
+                return True
+            return self.out_of_time() and not any(book.tally.put_back for book in self.books.values())
+
+        tuner = ray_tune.Tuner(
+            ray_tune.with_resources(
+                ray_tune.with_parameters(MarginTrainable, data=self.stage.data),
+                {"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
+            ),
+            tune_config=ray_tune.TuneConfig(
+                search_alg=BookSearcher(self.books, to_config, closed=is_closed, capacity=Capacity(slots)),
+                scheduler=scheduler,
+                num_samples=count,
+                max_concurrent_trials=count,  # the searcher knows how many there may be at the moment
+                reuse_actors=True,
+                trial_name_creator=lambda trial: str(trial.config["trial_id"]),
+                trial_dirname_creator=lambda trial: str(trial.config["trial_id"]),
+            ),
+            run_config=ray_tune.RunConfig(
+                name=name,
+                storage_path=self.stage.storage_path,
+                failure_config=ray_tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
+                checkpoint_config=ray_tune.CheckpointConfig(num_to_keep=1, checkpoint_at_end=False),
+                stop=_Interrupted(self.interruption, self.trouble),
+                callbacks=[WorkerLosses(self.books), self.progress, *self.callbacks],
+                verbose=0,
+            ),
         )
-
-
-def _run_pass(
-    stage: Stage,
-    books: Mapping[str, Book],
-    slots: Slots,
-    count: int,
-    interruption: Interruption,
-    progress: Progress,
-    out_of_time: Callable[[], bool],
-    trouble: Callable[[], str | None],
-    callbacks: Sequence[ray_tune.Callback],
-) -> list[str]:
-    """Let Ray run up to `count` trials; return the ids of those that ran out of memory beside others."""
-
-    def to_config(name: str, suggestion: Suggestion) -> dict[str, Any]:
-        return {
-            "book": name,
-            "number": suggestion.number,
-            "trial_id": suggestion.trial_id,
-            "trial": stage.to_trial(suggestion).to_dict(),
-            "checkpoint": suggestion.checkpoint.path if suggestion.checkpoint else None,
-            "threads": slots.threads,
-            "gpus": slots.gpus_per_trial,
-        }
-
-    def is_closed() -> bool:
-        if interruption or scheduler.put_back:
-            return True
-        return out_of_time() and not any(book.tally.put_back for book in books.values())
-
-    scheduler = BookScheduler(books, out_of_time, may_put_back=slots.halved() is not None)
-    tuner = ray_tune.Tuner(
-        ray_tune.with_resources(
-            ray_tune.with_parameters(MarginTrainable, data=stage.data),
-            {"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
-        ),
-        tune_config=ray_tune.TuneConfig(
-            search_alg=BookSearcher(books, to_config, closed=is_closed, capacity=Capacity(slots)),
-            scheduler=scheduler,
-            num_samples=count,
-            max_concurrent_trials=count,  # the searcher knows how many there may be at the moment
-            reuse_actors=True,
-            trial_name_creator=lambda trial: str(trial.config["trial_id"]),
-            trial_dirname_creator=lambda trial: str(trial.config["trial_id"]),
-        ),
-        run_config=ray_tune.RunConfig(
-            name=stage.name,
-            storage_path=stage.storage_path,
-            failure_config=ray_tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
-            checkpoint_config=ray_tune.CheckpointConfig(num_to_keep=1, checkpoint_at_end=False),
-            stop=_Interrupted(interruption, trouble),
-            callbacks=[WorkerLosses(books), progress, *callbacks],
-            verbose=0,
-        ),
-    )
-    tuner.fit()
-    return scheduler.put_back
+        tuner.fit()
+        return scheduler.put_back
 
 
 class _Interrupted(ray_tune.Stopper):

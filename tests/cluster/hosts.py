@@ -206,7 +206,7 @@ class Host:
         shutil.copy(f"{self._lab.key}.pub", ssh / "authorized_keys")
         shutil.copy(self._lab.key, own / "server_key")
         options = {
-            "HostKey": "/root/.host/server_key",
+            "HostKey": f"{HOME}/.host/server_key",
             "PermitRootLogin": "yes",
             "StrictModes": "no",
             "PidFile": "none",
@@ -251,15 +251,15 @@ class Host:
 
         What the host shall see and lies in what is hidden is put back where it was.
         """
-        covered = [path for path in self._lab.visible if path.is_relative_to("/root") or path.is_relative_to("/tmp")]
+        covered = [path for path in self._lab.visible if path.is_relative_to(HOME) or path.is_relative_to("/tmp")]
         aside = {Path("/mnt/home"): self.home, Path("/mnt/shared"): self._lab.shared}
         aside |= {Path(f"/mnt/{number}"): path for number, path in enumerate(covered)}
         lines = ["set -e", "mount -t tmpfs tmpfs /mnt"]
         lines += [f"mkdir {place}; mount --bind {path} {place}" for place, path in aside.items()]
-        lines += ["mount -t tmpfs tmpfs /tmp", "mount --bind /mnt/home /root"]
+        lines += ["mount -t tmpfs tmpfs /tmp", f"mount --bind /mnt/home {HOME}"]
         lines += [f"mkdir -p {path}; mount --bind /mnt/{number} {path}" for number, path in enumerate(covered)]
-        lines += ["mount --bind /mnt/shared /mnt", "mkdir -p /run/sshd", "cd /root"]
-        lines += ["/usr/sbin/sshd -f /root/.host/sshd_config", "while :; do sleep 1000 & wait $!; done"]
+        lines += ["mount --bind /mnt/shared /mnt", "mkdir -p /run/sshd", f"cd {HOME}"]
+        lines += [f"/usr/sbin/sshd -f {HOME}/.host/sshd_config", "while :; do sleep 1000 & wait $!; done"]
         return "\n".join(lines) + "\n"
 
     def _first_process(self) -> int | None:

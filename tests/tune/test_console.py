@@ -5,7 +5,7 @@ import pytest
 import typer
 
 from trainables.errors import UserError
-from tune.console import EXIT_BAD_INPUT, EXIT_STOPPED, leave_job_folder, run_command
+from tune.console import EXIT_BAD_INPUT, EXIT_FAILED, leave_job_folder, run_command
 from tune.full_disk import DiskFullError
 from tune.records import RecordError
 
@@ -48,8 +48,8 @@ def test_bad_input_is_one_line(ended, kind):
 
 def test_a_full_disk_is_one_line_and_no_bad_input(ended):
     error = DiskFullError("the disk of a\nb is full")
-    assert ended(raising(error)) == (EXIT_STOPPED, "", "error: the disk of a b is full\n")
-    assert EXIT_STOPPED not in {0, EXIT_BAD_INPUT}
+    assert ended(raising(error)) == (EXIT_FAILED, "", "error: the disk of a b is full\n")
+    assert EXIT_FAILED not in {0, EXIT_BAD_INPUT}
 
 
 def test_an_option_that_is_not_there_is_bad_input(ended):
