@@ -26,8 +26,7 @@ test: $(INSTALLED) browser
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 slow: $(INSTALLED) browser postgres
-	$(BIN)/python -m pytest --numprocesses 2 -m "slow and not cluster"
-	$(BIN)/python -m pytest -m cluster
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "slow or cluster"
 
 # Without a browser the tests of the pages are skipped, and say so.
 browser: $(INSTALLED)

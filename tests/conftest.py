@@ -1,5 +1,6 @@
 """What tests of several folders share."""
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -7,6 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.postgres import Server, running_server
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Beside another process of tests, threads that wait for each other's cores are slower than one (2.7 times and more,
+    # as seen), and Ray's workers, which yield to everything, would hardly get on.
+    os.environ.update(OMP_NUM_THREADS="1", RAY_worker_niceness="0")
 
 
 @pytest.fixture(scope="session")

@@ -229,6 +229,7 @@ class Host:
             "PATH": f"{python.parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": self.cpus}),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # of equal right with what else the machine does
             "PYTHONDONTWRITEBYTECODE": "1",
             **HEALTH_CHECKS,
         }
