@@ -1,6 +1,6 @@
 """Training speed of the product beside its ceiling and beside a plain DataLoader.
 
-    python -m benchmarks.throughput [--data-dir DIR] [--threads 1] [--workers 0] [--rounds 7] [--json]
+    python -m benchmarks.throughput [--data-dir DIR] [--device cpu] [--threads 1] [--workers 0] [--rounds 7] [--json]
 
 Three ways to train the same model with the same loss, optimizer and precision take turns, so that whatever else the
 machine does hits all of them alike; a ratio is the median over rounds of ratios within a round.
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from torchvision import transforms
 from trainables.augmentation import ResidentImages
 from trainables.config import TrialConfig
 from trainables.data import load_training_data
+from trainables.devices import device_name
 from trainables.losses import LOSSES
 from trainables.models import build_model
 from trainables.training import Trainer, resolve_precision
@@ -38,7 +39,6 @@ BATCH_SIZE = 256
 BATCHES_PER_ROUND = 20
 CROP_PADDING = 2
 LOSS_ARGS = {"scale": 16.0, "margin_rad": 0.2}
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ WORKLOADS = (
 class Data:
     """What is trained on: (N, H, W, C) uint8, (N,) int64, and (C,) mean and deviation of images scaled to [0, 1]."""
 
+    device: torch.device
     images: np.ndarray
     labels: np.ndarray
     mean: tuple[float, ...]
@@ -79,19 +80,19 @@ class Data:
 
     def resident(self, count: int | None = None) -> ResidentImages:
         """Return the first `count` images as the product keeps them."""
-        return ResidentImages(self.images[:count], self.labels[:count], self.mean, self.std, CPU)
+        return ResidentImages(self.images[:count], self.labels[:count], self.mean, self.std, self.device)
 
 
-def load_data(workload: Workload, data_dir: Path | None) -> Data:
+def load_data(workload: Workload, data_dir: Path | None, device: torch.device) -> Data:
     """Read one round's images, or draw them where there is no folder."""
     count = BATCH_SIZE * BATCHES_PER_ROUND
     if data_dir is not None:
         data = load_training_data(workload.dataset, data_dir, download=False)
-        return Data(data.train.images[:count], data.train.labels[:count], data.spec.mean, data.spec.std)
+        return Data(device, data.train.images[:count], data.train.labels[:count], data.spec.mean, data.spec.std)
     rng = np.random.default_rng(0)
     channels = workload.image_shape[2]
     images = rng.integers(0, 256, (count, *workload.image_shape), np.uint8)
-    return Data(images, rng.integers(0, 10, count), (0.5,) * channels, (0.3,) * channels)
+    return Data(device, images, rng.integers(0, 10, count), (0.5,) * channels, (0.3,) * channels)
 
 
 class PILImages(Dataset[tuple[Tensor, int]]):
@@ -117,20 +118,22 @@ class LoaderImages(ResidentImages):
     """Takes the place of the product's images in the same training loop, and gets its batches from a DataLoader."""
 
     def __init__(self, data: Data, *, horizontal_flip: bool, workers: int) -> None:
-        super().__init__(data.images, data.labels, data.mean, data.std, CPU)
+        super().__init__(data.images, data.labels, data.mean, data.std, data.device)
         self._loader = DataLoader(
             PILImages(data, horizontal_flip=horizontal_flip),
             BATCH_SIZE,
             shuffle=True,
             drop_last=True,
             num_workers=workers,
+            pin_memory=data.device.type == "cuda",
             persistent_workers=workers > 0,
         )
 
     def augmented_batches(self, *args: object, **kwargs: object) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield what the DataLoader yields; it has its own batch size and augmentation."""
         for images, labels in self._loader:
-            yield images.to(memory_format=torch.channels_last), labels
+            on_device = images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
+            yield on_device, labels.to(self.device, non_blocking=True)
 
 
 def trainer_run(config: TrialConfig, train: ResidentImages, validation: ResidentImages) -> Callable[[], float]:
@@ -149,8 +152,9 @@ def ceiling_run(config: TrialConfig, train: ResidentImages) -> Callable[[], floa
     """Return a function that repeats the bare step on one batch and returns images/s."""
     height, width, channels = train.images.shape[1:]
     model = build_model(config.model, (height, width, channels), config.embedding_dim)
-    model = model.to(memory_format=torch.channels_last)
-    loss = LOSSES[config.loss](config.embedding_dim, 10, **config.loss_args)
+    device = train.device
+    model = model.to(device, memory_format=torch.channels_last)
+    loss = LOSSES[config.loss](config.embedding_dim, 10, **config.loss_args).to(device)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in (*model.parameters(), *loss.parameters()) if p.ndim <= 1 or p is loss.weight]
     optimizer = torch.optim.SGD(
@@ -159,17 +163,19 @@ def ceiling_run(config: TrialConfig, train: ResidentImages) -> Callable[[], floa
         momentum=config.momentum,
         nesterov=True,
     )
-    low = resolve_precision(config.precision, CPU) == "bf16"
+    low = resolve_precision(config.precision, device) == "bf16"
     images, labels = next(train.batches(BATCH_SIZE))
 
     def run() -> float:
         started = time.perf_counter()
         for _ in range(BATCHES_PER_ROUND):
-            with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            with torch.autocast(device.type, torch.bfloat16, enabled=low):
                 embeddings = model(images)
             optimizer.zero_grad(set_to_none=True)
             loss(embeddings, labels).backward()
             optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()  # as reading an epoch's metrics does
         return BATCH_SIZE * BATCHES_PER_ROUND / (time.perf_counter() - started)
 
     return run
@@ -209,7 +215,7 @@ def measure(workload: Workload, data: Data, *, rounds: int, workers: int, precis
     of_ceiling, of_loader = ratio("ceiling"), ratio("dataloader")
     return {
         "model": workload.model,
-        "precision": resolve_precision(precision, CPU),
+        "precision": resolve_precision(precision, data.device),
         "images_per_s": {name: statistics.median(values) for name, values in speeds.items()},
         "product/ceiling": of_ceiling,
         "product/dataloader": of_loader,
@@ -218,9 +224,9 @@ def measure(workload: Workload, data: Data, *, rounds: int, workers: int, precis
     }
 
 
-def print_table(results: list[dict], source: str, threads: int, workers: int) -> None:
+def print_table(results: list[dict], about: str) -> None:
     """Print images/s and ratios, one model a line."""
-    print(f"{source} data, {threads} thread(s), {workers} loader worker(s), batch {BATCH_SIZE}, arcface; images/s")
+    print(about)
     print(f"{'model':20}{'precision':>10}{'product':>9}{'ceiling':>9}{'loader':>9}{'/ceiling':>18}{'/loader':>18}")
     for result in results:
         speed, target = result["images_per_s"], result["targets"]
@@ -233,6 +239,7 @@ def print_table(results: list[dict], source: str, threads: int, workers: int) ->
 
 def main(
     data_dir: Annotated[Path | None, typer.Option(help="Real MNIST and CIFAR-10; synthetic images without it.")] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the model trains.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Cores that torch may use.")] = 1,
     workers: Annotated[int, typer.Option(min=0, help="Worker processes of the DataLoader.")] = 0,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each of the three.")] = 7,
@@ -243,16 +250,23 @@ def main(
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     results = [
-        measure(workload, load_data(workload, data_dir), rounds=rounds, workers=workers, precision=precision)
+        measure(
+            workload,
+            load_data(workload, data_dir, torch.device(device)),
+            rounds=rounds,
+            workers=workers,
+            precision=precision,
+        )
         for workload in WORKLOADS
     ]
-    source = "synthetic" if data_dir is None else "real"
+    source, name = "synthetic" if data_dir is None else "real", device_name(torch.device(device))
     if as_json:
-        about = {"data": source, "threads": threads, "workers": workers, "rounds": rounds}
+        about = {"data": source, "device": name, "threads": threads, "workers": workers, "rounds": rounds}
         versions = {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()}
         print(json.dumps({**about, **versions, "results": results}, indent=2))
     else:
-        print_table(results, source, threads, workers)
+        where = f"{name}, {threads} thread(s), {workers} loader worker(s)"
+        print_table(results, f"{source} data, {where}, batch {BATCH_SIZE}, arcface; images/s")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,27 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["cpu_name", "device_name", "is_out_of_memory"]
+__all__ = ["NoCudaDeviceError", "cpu_name", "device_for", "device_name", "is_out_of_memory"]
 
 # Beside torch's own OutOfMemoryError: the CPU's allocator, a CUDA context and cuBLAS report plain RuntimeErrors.
 _MEMORY_WORDS = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+class NoCudaDeviceError(RuntimeError):
+    """A trial was given a GPU that torch cannot use: a build without CUDA, or a driver that does not fit."""
+
+
+def device_for(gpus: float) -> torch.device:
+    """Return what a trial with this share of a GPU computes on; with none it is the CPU, whatever there is.
+
+    Raises:
+        NoCudaDeviceError: there is a share, and torch finds no GPU.
+    """
+    if not gpus:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise NoCudaDeviceError(f"torch {torch.__version__} finds no CUDA device on {platform.node()}")
+    return torch.device("cuda")
 
 
 def cpu_name() -> str:

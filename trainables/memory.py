@@ -8,7 +8,7 @@ import torch
 
 from trainables.augmentation import ResidentImages
 from trainables.config import TrialConfig
-from trainables.devices import device_name
+from trainables.devices import device_for, device_name
 from trainables.trainable import PlacedData, TrialData
 from trainables.training import EVALUATION_BATCH_SIZE, Trainer
 
@@ -68,12 +68,10 @@ def measure_need(configs: Sequence[Mapping[str, Any]], data: TrialData, further_
         further_bytes: that trials of a later stage will have there.
 
     Raises:
-        RuntimeError: there is no GPU.
+        NoCudaDeviceError: torch finds no GPU.
         torch.OutOfMemoryError: not even one trial fits.
     """
-    if not torch.cuda.is_available():
-        raise RuntimeError("torch finds no CUDA device")
-    device = torch.device("cuda")
+    device = device_for(gpus=1)
     torch.backends.cudnn.deterministic = True  # as in a trial: it decides which kernels, and their working space
     kept = (PlacedData.of(data, device), torch.empty(further_bytes, dtype=torch.uint8, device=device))
     for config in configs:

@@ -21,7 +21,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from trainables.augmentation import ResidentImages
 from trainables.config import TrialConfig
-from trainables.devices import device_name, is_out_of_memory
+from trainables.devices import device_for, device_name, is_out_of_memory
 from trainables.training import Trainer
 
 __all__ = [
@@ -101,7 +101,7 @@ class MarginTrainable(ray_tune.Trainable):
     """Trains one configuration of one loss.
 
     The configuration has ``trial`` (fields of TrialConfig), ``trial_id``, ``checkpoint`` (path or URI of a checkpoint
-    folder to go on from, or None), ``threads`` and ``gpus``, the trial's share, which is for the record.
+    folder to go on from, or None), ``threads`` and ``gpus``, the trial's share of a GPU: with none it runs on the CPU.
 
     An exception in a trial is the trial's result, not the actor's end: it is reported as ``error``, so it is on record
     and is not tried again. Only the loss of a worker makes Ray run the trial again.
@@ -109,7 +109,7 @@ class MarginTrainable(ray_tune.Trainable):
 
     def setup(self, config: dict[str, Any], *, data: TrialData) -> None:
         """Place the data on the device, once an actor, and prepare the first trial."""
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device: torch.device | None = None
         torch.backends.cudnn.deterministic = True
         self._data = data
         self._placed: PlacedData | None = None
@@ -117,7 +117,13 @@ class MarginTrainable(ray_tune.Trainable):
         self._prepare(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take up another trial; everything that trains is built anew."""
+        """Take up another trial; everything that trains is built anew.
+
+        Raises:
+            RuntimeError: an earlier trial left the GPU unusable for this process; Ray then takes another process.
+        """
+        if self._error is not None and self._device is not None and self._device.type == "cuda":
+            torch.cuda.synchronize()  # raises, after an error that has ended the CUDA context
         self._prepare(new_config)
         return True
 
@@ -126,16 +132,15 @@ class MarginTrainable(ray_tune.Trainable):
         self._is_out_of_memory = False
         self._record: dict[str, Any] | None = None  # of the newest epoch
         self._trial_id = config["trial_id"]
-        self._place = {
-            "device": device_name(self._device),
-            "precision": config["trial"].get("precision"),
-            "gpus": config.get("gpus", 0),
-        }
+        gpus = config.get("gpus", 0)
+        self._place = {"device": None, "precision": config["trial"].get("precision"), "gpus": gpus}
         self._last_checkpoint_time = time.monotonic()
         self._release()
         # Ray exports OMP_NUM_THREADS, on launched clusters always as 1; the trial's own share is what counts.
         torch.set_num_threads(config["threads"])
         try:
+            self._device = device_for(gpus)
+            self._place["device"] = device_name(self._device)
             if self._placed is None:  # for the first trial, or where there was no room for an earlier one's
                 self._placed = PlacedData.of(self._data, self._device)
             trial = TrialConfig.from_dict(config["trial"])

@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from trainables.devices import cpu_name, device_name, is_out_of_memory
+from trainables.devices import NoCudaDeviceError, cpu_name, device_for, device_name, is_out_of_memory
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 def test_a_cpu_has_a_name():
@@ -9,9 +11,21 @@ def test_a_cpu_has_a_name():
     assert device_name(torch.device("cpu")) == cpu_name()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@needs_cuda
 def test_a_gpu_has_a_name():
     assert device_name(torch.device("cuda")) == torch.cuda.get_device_name(0)
+
+
+def test_a_trial_without_a_share_of_a_gpu_leaves_it_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_for(0) == torch.device("cpu")
+    assert device_for(0.25) == torch.device("cuda")
+
+
+def test_a_gpu_that_torch_does_not_find_is_not_replaced_by_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(NoCudaDeviceError, match=r"torch [\d.]+.* finds no CUDA device on ."):
+        device_for(0.25)
 
 
 def error_of(call):

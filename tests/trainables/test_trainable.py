@@ -237,6 +237,32 @@ def test_a_broken_checkpoint_is_an_error_and_not_a_crash(harm: str, way: str, ac
     assert "error" not in resumed.step()
 
 
+def test_a_trial_that_finds_no_gpu_for_its_share_is_an_error(actor: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = actor({**trial(), "gpus": 0.25}).step()
+    assert "finds no CUDA device" in result["error"]
+    assert (result["device"], result["gpus"], result["out_of_memory"]) == (None, 0.25, False)
+
+
+def test_a_process_whose_gpu_has_become_unusable_takes_no_other_trial(
+    actor: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    running = actor(trial())
+    assert running._trainer is not None
+    monkeypatch.setattr(running._trainer, "train_epoch", broken)
+    assert "device-side assert" in running.step()["error"]
+    running.reset_config(trial())  # on a CPU nothing of that is left
+
+    running._device = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "synchronize", broken)
+    running._error = "CUDA error"
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        running.reset_config(trial())
+
+
 class Hostile:
     """Pickled, it would create a file wherever it is loaded."""
 

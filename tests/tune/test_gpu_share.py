@@ -7,6 +7,7 @@ import torch
 from rich.console import Console
 
 from trainables.data import load_training_data
+from trainables.devices import device_for
 from trainables.errors import UserError
 from trainables.memory import MemoryNeed
 from trainables.models import MODELS
@@ -85,9 +86,18 @@ def test_without_gpus_nothing_is_measured(gpus, data, console, monkeypatch):
 
 
 def test_what_the_user_asks_for_is_not_measured(gpus, data, console, monkeypatch):
-    gpus(1)
-    monkeypatch.setattr(ray, "remote", lambda **_: pytest.fail("measured"))
+    gpus(1, lambda *_: pytest.fail("measured"))
+    asked = []
+    monkeypatch.setattr(gpu_share, "_on_gpu", lambda share, function, *_: asked.append((share, function)))
     assert slots_for(replace(SETTINGS, gpus_per_trial=0.5), data, console) == Slots(4, 0.5, 2, 1)
+    assert asked == [(0.5, device_for)]
+
+
+def test_more_gpus_than_a_machine_has_are_refused_before_one_is_waited_for(gpus, data, console, monkeypatch):
+    gpus(1)
+    monkeypatch.setattr(gpu_share, "_on_gpu", lambda *_: pytest.fail("waited"))
+    with pytest.raises(UserError, match="--gpus-per-trial 2: no machine has more than 1"):
+        slots_for(replace(SETTINGS, gpus_per_trial=2), data, console)
 
 
 def test_the_measured_share_decides_and_is_on_record(gpus, data, console):
@@ -98,7 +108,10 @@ def test_the_measured_share_decides_and_is_on_record(gpus, data, console):
 
 
 def test_where_it_cannot_be_measured_the_model_decides(gpus, data, console):
-    gpus(1, lambda *_: None)
+    def broken(*_):
+        raise gpu_share._NoAnswerError("it broke")
+
+    gpus(1, broken)
     assert slots_for(SETTINGS, data, console) == Slots(2, 0.125, 8, 1)
 
 
@@ -114,13 +127,20 @@ def pretended_gpu():
     ray.shutdown()
 
 
-def test_a_gpu_that_torch_does_not_find_is_said(pretended_gpu, data, console):
-    assert slots_for(SETTINGS, data, console) == Slots(1, 0.125, 2, 1)
-    assert console.file.getvalue() == "GPU memory of a trial: not measured (torch finds no CUDA device)\n"
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_a_gpu_that_torch_cannot_use_is_bad_input(share, pretended_gpu, data, console):
+    what = r"Ray found a GPU, but torch .* finds no CUDA device on .*; .* or train on CPUs with --gpus-per-trial 0$"
+    with pytest.raises(UserError, match=what):
+        slots_for(replace(SETTINGS, gpus_per_trial=share), data, console)
+
+
+def test_where_trials_run_on_cpus_no_gpu_is_asked(pretended_gpu, data, console, monkeypatch):
+    monkeypatch.setattr(ray, "remote", lambda **_: pytest.fail("asked"))
+    assert slots_for(replace(SETTINGS, gpus_per_trial=0), data, console) == Slots(1, 0, 2, 1)
 
 
 def test_a_gpu_that_is_not_free_is_not_waited_for(pretended_gpu, data, console, monkeypatch):
-    monkeypatch.setattr(gpu_share, "MEASURING_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(gpu_share, "ANSWER_TIMEOUT_S", 1.0)
 
     @ray.remote(num_gpus=1, num_cpus=0)
     class Holder:
@@ -130,7 +150,7 @@ def test_a_gpu_that_is_not_free_is_not_waited_for(pretended_gpu, data, console, 
     holder = Holder.remote()
     assert ray.get(holder.ready.remote())
     assert slots_for(SETTINGS, data, console) == Slots(1, 0.125, 2, 1)
-    assert console.file.getvalue() == "GPU memory of a trial: not measured (no GPU was free for 1 s)\n"
+    assert console.file.getvalue() == "no GPU was examined: none was free for 1 s\n"
     ray.kill(holder)
 
 
