@@ -114,18 +114,29 @@ class MarginTrainable(ray_tune.Trainable):
         self._data = data
         self._placed: PlacedData | None = None
         self._trainer: Trainer | None = None
+        self._has_lost_gpu = False
         self._prepare(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take up another trial; everything that trains is built anew.
 
-        Raises:
-            RuntimeError: an earlier trial left the GPU unusable for this process; Ray then takes another process.
+        If an earlier trial has left the GPU unusable for this process, the first step raises, and Ray runs the trial
+        again in another process.
         """
-        if self._error is not None and self._device is not None and self._device.type == "cuda":
-            torch.cuda.synchronize()  # raises, after an error that has ended the CUDA context
-        self._prepare(new_config)
+        self._has_lost_gpu = self._loses_gpu()
+        if not self._has_lost_gpu:
+            self._prepare(new_config)
         return True
+
+    def _loses_gpu(self) -> bool:
+        """Return whether the last trial's error has ended this process's CUDA context; nothing can bring it back."""
+        if self._error is None or self._device is None or self._device.type != "cuda":
+            return False
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            return True
+        return False
 
     def _prepare(self, config: dict[str, Any]) -> None:
         self._error: str | None = None
@@ -162,7 +173,12 @@ class MarginTrainable(ray_tune.Trainable):
 
         With test images, the last epoch's result also has what :meth:`Trainer.examine` says. A trial restored from
         the end of its last epoch trains no further: it reports that epoch again.
+
+        Raises:
+            RuntimeError: this process has lost its GPU, through no fault of this trial.
         """
+        if self._has_lost_gpu:
+            raise RuntimeError("an earlier trial left this process without its GPU")
         epoch = 0
         if self._trainer is not None:
             epoch = min(self._trainer.epoch + 1, self._trainer.config.max_epochs)
@@ -232,7 +248,8 @@ class MarginTrainable(ray_tune.Trainable):
 
     def cleanup(self) -> None:
         """Free what the last trial held."""
-        self._release()
+        if not self._has_lost_gpu:
+            self._release()
 
     def _release(self) -> None:
         self._trainer = None

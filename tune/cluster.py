@@ -17,7 +17,7 @@ from typing import Any
 from trainables.errors import UserError
 from trainables.models import MODELS
 from tune.machines import Machines, machines
-from tune.private_ray import private_to_this_user
+from tune.private_ray import private_to_this_user, starting_process_groups
 from tune.study_url import hidden_secrets
 
 __all__ = ["Capacity", "Interruption", "Slots", "connect", "plan_slots"]
@@ -147,7 +147,8 @@ def _local_ray(data_bytes: int) -> Iterator[None]:
     try:
         with private_to_this_user(temporary):
             try:
-                with hidden_secrets():  # trials need no database, and whoever can look into a worker needs no password
+                # Trials need no database, and whoever can look into a worker needs no password.
+                with starting_process_groups(), hidden_secrets():
                     ray.init(
                         address="local",
                         include_dashboard=False,

@@ -1,4 +1,4 @@
-"""Keeps a Ray that this program starts to this machine and to this user.
+"""Keeps a Ray that this program starts to this machine, to this user and to this program.
 
 By default Ray's processes listen on all interfaces, and whoever reaches them runs code as their owner. Here they listen
 on loopback alone, and answer nobody who does not know a token that only this user can read.
@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["private_to_this_user"]
+__all__ = ["private_to_this_user", "starting_process_groups"]
 
 _TOKEN_FILE = "token"  # noqa: S105  a file's name
 # Ray's name for a switch that has it use loopback as the node's address, which it does by default on macOS and Windows.
@@ -46,6 +46,33 @@ def private_to_this_user(folder: Path) -> Iterator[None]:
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = allows_clusters
         _read_authentication_again()
+
+
+_starting_process_groups = False
+
+
+@contextlib.contextmanager
+def starting_process_groups() -> Iterator[None]:
+    """Start Ray's processes in this context in process groups of their own.
+
+    A signal to this program's whole group, as timeout(1) and job managers send it, would end them as well, and this
+    program would then wait a minute for a Ray that no longer answers instead of ending as it should.
+    """
+    global _starting_process_groups
+    _starting_process_groups = True
+    try:
+        yield
+    finally:
+        _starting_process_groups = False
+
+
+def _leave_process_group() -> None:
+    if _starting_process_groups:
+        os.setpgid(0, 0)
+
+
+# Python calls it in a child that runs Python code before it becomes another program, as Ray's do.
+os.register_at_fork(after_in_child=_leave_process_group)
 
 
 @contextlib.contextmanager

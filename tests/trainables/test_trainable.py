@@ -244,23 +244,27 @@ def test_a_trial_that_finds_no_gpu_for_its_share_is_an_error(actor: Actor, monke
     assert (result["device"], result["gpus"], result["out_of_memory"]) == (None, 0.25, False)
 
 
-def test_a_process_whose_gpu_has_become_unusable_takes_no_other_trial(
-    actor: Actor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_has_lost_its_gpu_takes_no_other_trial(actor: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> None:
         raise RuntimeError("CUDA error: device-side assert triggered")
 
     running = actor(trial())
-    assert running._trainer is not None
+    monkeypatch.setattr(torch.cuda, "synchronize", broken)
+    running.reset_config(trial())
+    assert "error" not in running.step()
+
     monkeypatch.setattr(running._trainer, "train_epoch", broken)
     assert "device-side assert" in running.step()["error"]
-    running.reset_config(trial())  # on a CPU nothing of that is left
+    running.reset_config(trial())  # on a CPU nothing of it is left
+    assert "error" not in running.step()
 
+    monkeypatch.setattr(running._trainer, "train_epoch", broken)
+    assert "device-side assert" in running.step()["error"]
     running._device = torch.device("cuda")
-    monkeypatch.setattr(torch.cuda, "synchronize", broken)
-    running._error = "CUDA error"
-    with pytest.raises(RuntimeError, match="device-side assert"):
-        running.reset_config(trial())
+    running.reset_config(trial())
+    with pytest.raises(RuntimeError, match="without its GPU"):
+        running.step()
+    running.cleanup()
 
 
 class Hostile:

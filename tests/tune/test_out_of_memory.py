@@ -32,14 +32,19 @@ def failing(folder: Path, kind: str, times: int) -> type[MarginTrainable]:
 
     class Failing(MarginTrainable):
         def step(self):
-            if self._trial_id == HUNGRY and len(list(folder.iterdir())) < times:
+            if self._trial_id == HUNGRY and not self._has_lost_gpu and len(list(folder.iterdir())) < times:
                 (folder / f"{len(list(folder.iterdir()))}").touch()
                 if kind == "killed":
                     os.kill(os.getpid(), signal.SIGKILL)
                 self._trainer.train_epoch = self._run_out
             return super().step()
 
+        def _loses_gpu(self):
+            return kind == "lost" and self._error is not None
+
         def _run_out(self):
+            if kind == "lost":
+                raise RuntimeError("CUDA error: device-side assert triggered")
             if kind == "gpu":
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
             torch.empty(2**60, dtype=torch.uint8)
@@ -130,6 +135,15 @@ def test_a_process_that_is_killed_again_and_again_fails_its_trial_alone(run):
     assert done.events_of(HUNGRY) == ["started", *["resumed"] * MAX_WORKER_LOSSES, "failed"]
     for trial_id in ("softmax-0000", "softmax-0002", "softmax-0003"):
         assert done.events_of(trial_id)[-1] == "finished"
+
+
+@pytest.mark.cluster
+def test_a_trial_that_ends_the_use_of_the_gpu_for_its_process_takes_no_other_with_it(run):
+    done = run("lost", 100, max_concurrent=1)
+    assert done.times == 1
+    assert done.states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+    assert done.events_of("softmax-0002") == ["started", "resumed", "finished"]  # in another process
+    assert done.events_of("softmax-0003") == ["started", "finished"]
 
 
 def test_where_a_trial_ran_is_on_record(run):

@@ -72,6 +72,12 @@ def running(search):
     assert not folder.exists()
 
 
+def test_a_signal_to_the_process_group_of_the_search_is_for_the_search_alone(running):
+    search, *others = running.family
+    assert {"gcs_server", "raylet"} <= {process.name() for process in others}
+    assert all(os.getpgid(process.pid) != os.getpgid(search.pid) for process in others if process.is_running())
+
+
 def test_nothing_listens_beyond_loopback_while_a_search_runs(running):
     found = listeners(running.family)
     names = " ".join(name for name, _, _ in found)
