@@ -71,7 +71,7 @@ def main(
     ] = None,
     gpus_per_trial: Annotated[
         float | None,
-        typer.Option(help="GPUs of a trial; fractions share one  [default: by measured memory]"),
+        typer.Option(help="GPUs of a trial; fractions share one, 0 is CPUs alone  [default: by measured memory]"),
     ] = None,
     max_concurrent: Annotated[int | None, typer.Option(help="trials at a time  [default: as many as fit]")] = None,
     data_dir: Annotated[

@@ -259,6 +259,14 @@ def test_a_server_that_is_gone_is_said_and_one_that_is_back_is_taken_up(growing,
     second.stop()
 
 
+# By its name: an update may put another element in the place of one that was there a moment ago.
+DRAWN = """name => {
+  const plot = document.getElementById(name);
+  plot?.scrollIntoView();
+  return plot?._fullData && plot.querySelector('.main-svg');
+}"""
+
+
 # --- What is on the page ---------------------------------------------------------------------------------------------
 
 
@@ -271,9 +279,8 @@ def test_every_page_fits_its_width_and_every_picture_is_drawn(width, serve, look
         link.click()
         wait_for_page(tab, link.get_attribute("href").removeprefix("#"))
         assert tab.evaluate(OVERFLOWING) <= 0
-        for plot in tab.locator(".plot").all():
-            plot.scroll_into_view_if_needed()
-            tab.wait_for_function("g => g._fullData && g.querySelector('.main-svg')", arg=plot.element_handle())
+        for name in tab.evaluate("[...document.querySelectorAll('.plot')].map(plot => plot.id)"):
+            tab.wait_for_function(DRAWN, arg=name)
         assert tab.locator(".plot").count() + tab.locator(".table, .notes").count() > 0
     assert tab.evaluate(OVERFLOWING) <= 0
 
