@@ -14,7 +14,9 @@ from optuna.trial import TrialState
 from analysis.compare import comparison
 from tune.records import LossRecords, read_json
 
-BUDGET = ("--dataset", "digits", "--trials", 3, "--max-epochs", 3, "--grace-epochs", 1, "--no-confirm")
+BUDGET = (
+    "--dataset", "digits", "--trials", 3, "--max-epochs", 3, "--grace-epochs", 1, "--train-size", 320, "--no-confirm"
+)  # fmt: skip
 LOSSES = ("arcface", "adaloss", "softmax")
 
 
@@ -86,7 +88,7 @@ def test_the_run_says_where_it_came_from(finished):
     folder, _ = finished
     run = read_json(folder / "run.json")
     assert run["settings"]["seed"] == 0
-    assert run["dataset"]["train_images"] == 1250
+    assert run["dataset"]["train_images"] == 320
     assert len(run["dataset"]["fingerprint"]) == len(run["dataset"]["split_sha256"]) == 64
     (invocation,) = run["invocations"]
     assert invocation["versions"]["torch"] == torch.__version__.partition("+")[0] or invocation["versions"]["torch"]
@@ -142,6 +144,7 @@ def test_the_output_ends_with_a_table_in_plain_lines(finished):
     assert all(loss in table for loss in LOSSES)
 
 
+@pytest.mark.cluster
 def test_a_finished_run_has_nothing_to_resume_and_can_be_extended(search, finished):
     folder, _ = finished
     before = (folder / "arcface" / "trials.jsonl").read_text()
@@ -156,6 +159,7 @@ def test_a_finished_run_has_nothing_to_resume_and_can_be_extended(search, finish
     assert read_json(folder / "run.json")["settings"]["trials"] == 4
 
 
+@pytest.mark.cluster
 def test_a_second_search_is_kept_out_of_a_running_ones_folder(search):
     options = ("--dataset", "digits", "--loss", "softmax", "--trials", 1, "--max-epochs", 500, "--grace-epochs", 500)
     running = search.start("busy", *options)
@@ -169,7 +173,7 @@ def test_a_second_search_is_kept_out_of_a_running_ones_folder(search):
         assert running.wait(60) == 143
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.cluster), signal.SIGTERM])
 def test_a_signal_ends_a_search_cleanly(search, number):
     name = number.name.lower()
     options = ("--dataset", "digits", "--loss", "adaloss", "--trials", 3, "--max-epochs", 400, "--grace-epochs", 400)
@@ -217,6 +221,7 @@ class _Broken:
         return {**self._config.to_dict(), "no_such_key": 1}
 
 
+@pytest.mark.cluster
 def test_time_up_ends_a_search(search):
     options = ("--dataset", "digits", "--loss", "softmax", "--trials", 50, "--max-epochs", 300, "--grace-epochs", 300)
     done = search("budget", *options, "--no-confirm", "--time-budget", 0.2)
