@@ -103,8 +103,14 @@ def test_momentum_is_nesterovs(momentum: float, nesterov: bool, digits: Training
 # --- Resuming --------------------------------------------------------------------------------------------------------
 
 
-# The body alone computes in bf16, so one loss stands for all there; many CPUs only emulate it, slowly.
-@pytest.mark.parametrize(("loss", "precision"), [*((loss, "float32") for loss in LOSSES), ("adaloss", "bf16")])
+# Many CPUs only emulate bf16, slowly. The body alone computes in it, so one loss is enough by default.
+@pytest.mark.parametrize(
+    ("loss", "precision"),
+    [
+        *((loss, "float32") for loss in LOSSES),
+        *(pytest.param(loss, "bf16", marks=() if loss == "adaloss" else pytest.mark.slow) for loss in LOSSES),
+    ],
+)
 def test_an_interrupted_run_equals_a_straight_one(loss: str, precision: str, digits: TrainingData) -> None:
     straight = trainer_of(digits, loss, precision=precision, horizontal_flip=True)
     records = run(straight, 4)

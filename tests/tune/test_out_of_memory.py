@@ -139,6 +139,7 @@ def test_time_that_is_up_does_not_leave_a_trial_that_was_put_back(run, monkeypat
 
 @pytest.mark.cluster
 def test_a_process_that_is_killed_again_and_again_fails_its_trial_alone(run, monkeypatch):
+    assert runner.MAX_WORKER_LOSSES == 3  # as the README tells
     monkeypatch.setattr(runner, "MAX_WORKER_LOSSES", 2)
     done = run("killed", 100)
     assert done.times == 3
