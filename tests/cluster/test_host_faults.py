@@ -3,15 +3,20 @@
 One cluster goes through all of it, since a launch takes its time: each test leaves it with all its hosts.
 """
 
+import os
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.cluster.hosts import end, wait_for
-from tests.cluster.launched import assert_complete, events_of, launched, lines_of, nodes_of
+from tests.cluster.hosts import PROJECT, end, wait_for
+from tests.cluster.launched import assert_complete, events_of, launched, lines_of, nodes_of, restarts
 
 pytestmark = pytest.mark.cluster
+REAL_DATA = Path(os.environ.get("ADALOSS_DATA", PROJECT.parent / "shared" / "data"))
+TRAIN_SIZE, VALIDATION_SIZE = 500, 5000
+IMAGE_BYTES = (TRAIN_SIZE + VALIDATION_SIZE) * 3 * 32 * 32
 LOSS = ("softmax",)
 TRIALS, EPOCHS = 5, 30
 BUDGET = ("--dataset", "digits", "--loss", "softmax", "--trials", TRIALS, "--no-confirm")
@@ -35,9 +40,9 @@ def trial_in_the_middle(run, host):
     return None
 
 
-def struck(cluster, name, host, strike, *, finish=True):
+def struck(cluster, name, host, strike, *, train_size=320, finish=True):
     """Start a search and strike a host when a trial is in the middle there; return output, that trial, and the time."""
-    search = cluster.start_search(*BUDGET, *FULL_LENGTH, "--name", name)
+    search = cluster.start_search(*BUDGET, *FULL_LENGTH, "--train-size", train_size, "--name", name)
     run = cluster.running(name)
     output = ""
     try:
@@ -67,7 +72,7 @@ def assert_went_on_elsewhere(run, host, trial_id, struck_at):
 def test_a_search_grows_with_its_cluster_does_without_a_host_that_is_cut_off_and_uses_it_again(cluster):
     """It starts when only the head is there; the other hosts join while it runs, and one of them loses its network."""
     left, _ = cluster.workers
-    output, trial_id, cut_at = struck(cluster, "cut", left, left.cut)
+    output, trial_id, cut_at = struck(cluster, "cut", left, left.cut, train_size=640)
     assert "1 at a time" in output
     run = cluster.running("cut")
     assert_complete(run, "digits", LOSS, TRIALS)
@@ -104,6 +109,47 @@ def test_a_worker_that_is_preempted_gives_its_trials_back(cluster):
     assert_complete(run, "digits", LOSS, TRIALS)
     assert_went_on_elsewhere(run, left, trial_id, preempted_at)
     left.start()
+
+
+def test_a_search_on_cifar10_outlives_the_death_of_a_worker_host(cluster):
+    """Launched, submitted and fetched from a laptop by the documented commands; no trial is lost, none is run twice."""
+    if not (REAL_DATA / "cifar10").is_dir():
+        pytest.skip(f"the real cifar10 is not in {REAL_DATA}; set ADALOSS_DATA to its data folder")
+    left, right = cluster.workers
+    cluster.wait_for_hosts(3)
+    losses, trials, epochs = ("arcface", "adaloss"), 3, 3
+    cluster.ray("rsync-up", f"{REAL_DATA}/cifar10/", "~/data/cifar10/")
+    received_before = left.received_bytes()
+    search = cluster.start_search(
+        *("--dataset", "cifar10", "--name", "cifar", "--no-confirm"),
+        *(word for loss in losses for word in ("--loss", loss)),
+        *("--train-size", TRAIN_SIZE, "--batch-size", 50),
+        *("--trials", trials, "--max-epochs", epochs, "--grace-epochs", 1),
+    )
+    run = cluster.running("cifar")
+    wait_for(lambda: (run / "study.db").exists(), "the search starts", 600)
+    try:
+        wait_for(
+            lambda: {left.ip, right.ip} <= nodes_of(run, losses) and list(run.glob("checkpoints/**/checkpoint.json")),
+            "both workers train, and a checkpoint is there",
+            600,
+        )
+        right.pull_the_plug()
+        output, _ = search.communicate(timeout=900)
+    finally:
+        end(search)
+    assert search.returncode == 0, output
+    received = left.received_bytes() - received_before
+    print(f"{left.name} received {received / 1e6:.1f} MB; the images are {IMAGE_BYTES / 1e6:.1f} MB")
+    assert IMAGE_BYTES < received < 1.5 * IMAGE_BYTES  # once, whatever number of trials ran there
+    fetched = cluster.fetch("cifar")
+    assert_complete(fetched, "cifar10", losses, trials)
+    lost = restarts(fetched, losses)
+    assert lost
+    errors = [e["error"] for loss in losses for e in events_of(fetched, loss) if e["event"] == "resumed"]
+    assert all(right.ip in error or "died" in error for error in errors)
+    assert (fetched / "report.html").is_file()
+    right.start()
 
 
 def test_a_search_whose_head_dies_goes_on_under_another(cluster):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -15,7 +16,8 @@ from analysis.compare import comparison
 from tune.records import LossRecords, read_json
 
 BUDGET = (
-    "--dataset", "digits", "--trials", 3, "--max-epochs", 3, "--grace-epochs", 1, "--train-size", 320, "--no-confirm"
+    "--dataset", "digits", "--trials", 3, "--max-epochs", 3, "--grace-epochs", 1, "--train-size", 320,
+    "--max-concurrent", 1, "--no-confirm",
 )  # fmt: skip
 LOSSES = ("arcface", "adaloss", "softmax")
 
@@ -146,31 +148,17 @@ def test_the_output_ends_with_a_table_in_plain_lines(finished):
 
 @pytest.mark.cluster
 def test_a_finished_run_has_nothing_to_resume_and_can_be_extended(search, finished):
-    folder, _ = finished
+    folder = shutil.copytree(finished[0], search.output / "extended")
     before = (folder / "arcface" / "trials.jsonl").read_text()
-    again = search("finished", "--resume")
+    again = search("extended", "--resume")
     assert again.returncode == 0
     assert (folder / "arcface" / "trials.jsonl").read_text() == before
 
-    extended = search("finished", "--extend", 1)
+    extended = search("extended", "--extend", 1)
     assert extended.returncode == 0, extended.stderr
     assert [len(trials_of(folder, loss)) for loss in LOSSES] == [4, 4, 4]
     assert (folder / "arcface" / "trials.jsonl").read_text().startswith(before)
     assert read_json(folder / "run.json")["settings"]["trials"] == 4
-
-
-@pytest.mark.cluster
-def test_a_second_search_is_kept_out_of_a_running_ones_folder(search):
-    options = ("--dataset", "digits", "--loss", "softmax", "--trials", 1, "--max-epochs", 500, "--grace-epochs", 500)
-    running = search.start("busy", *options)
-    try:
-        wait_for(lambda: (search.output / "busy" / "run.json").exists())
-        second = search("busy", "--resume")
-        assert second.returncode == 2
-        assert "another search is writing" in second.stderr
-    finally:
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(60) == 143
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.cluster), signal.SIGTERM])
@@ -180,6 +168,10 @@ def test_a_signal_ends_a_search_cleanly(search, number):
     process = search.start(name, *options)
     folder = search.output / name
     wait_for(lambda: len(epochs_of(folder, "adaloss")) >= 4)
+    if number == signal.SIGINT:
+        second = search(name, "--resume")  # is kept out of a running one's folder
+        assert second.returncode == 2
+        assert "another search is writing" in second.stderr
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + number
@@ -236,8 +228,8 @@ def test_time_up_ends_a_search(search):
 @pytest.mark.cluster
 def test_a_trial_whose_worker_dies_goes_on_from_its_checkpoint(search):
     """Losing the worker in mid-trial costs at most what came after the last checkpoint, and no trial."""
-    epochs = 60
-    options = ("--dataset", "digits", "--loss", "adaloss", "--trials", 1, "--max-epochs", epochs)
+    epochs = 30
+    options = ("--dataset", "digits", "--loss", "adaloss", "--trials", 1, "--max-epochs", epochs, "--train-size", 320)
     process = search.start("lost", *options, "--grace-epochs", epochs, "--no-confirm")
     folder = search.output / "lost"
     wait_for(lambda: any((folder / "checkpoints").rglob("checkpoint.json")))
@@ -256,22 +248,19 @@ def test_a_trial_whose_worker_dies_goes_on_from_its_checkpoint(search):
 
 
 @pytest.mark.cluster
-def test_five_kills_lose_nothing_and_change_nothing(search):
+def test_five_kills_lose_nothing_and_change_nothing(search, finished):
     """SIGKILL at five moments, resumed each time: the same trials, values and best as without, one trial at a time."""
-    budget = (
-        "--dataset", "digits", "--trials", 2, "--max-epochs", 16, "--grace-epochs", 4, "--max-concurrent", 1,
-        "--no-confirm",
-    )  # fmt: skip
-    undisturbed = search("undisturbed", *budget)
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    epochs = sum(len(epochs_of(search.output / "undisturbed", loss)) for loss in LOSSES)
-
+    undisturbed, _ = finished
     folder = search.output / "killed"
-    process = search.start("killed", *budget)
-    for kill in range(5):
-        # Spread over the search by the epochs on record, so that each kill meets it at work whatever the machine.
-        wanted = (kill + 1) * epochs // 6
-        wait_for(lambda w=wanted: sum(len(epochs_of(folder, loss)) for loss in LOSSES) >= w, 300)
+
+    def epochs_on_record():
+        return sum(len(epochs_of(folder, loss)) for loss in LOSSES)
+
+    process = search.start("killed", *BUDGET)
+    for kill in range(1, 6):
+        # Spread over the search, and each in a search at work: with an epoch more than before, and others to come.
+        wanted = max(2 * kill, epochs_on_record() + 1)
+        wait_for(lambda w=wanted: epochs_on_record() >= w, 300)
         process.kill()
         process.communicate()
         process = search.start("killed", "--resume")
@@ -279,13 +268,12 @@ def test_five_kills_lose_nothing_and_change_nothing(search):
     assert process.returncode == 0, stdout + stderr
 
     for loss in LOSSES:
-        expected, got = (trials_of(search.output / name, loss) for name in ("undisturbed", "killed"))
+        expected, got = (trials_of(place, loss) for place in (undisturbed, folder))
         assert [(t.number, t.state, t.params) for t in got] == [(t.number, t.state, t.params) for t in expected]
         assert [t.intermediate_values for t in got] == [t.intermediate_values for t in expected]
-        best, unchanged = (read_json(search.output / n / f"best_{loss}.json") for n in ("killed", "undisturbed"))
-        assert best == unchanged
+        assert read_json(folder / f"best_{loss}.json") == read_json(undisturbed / f"best_{loss}.json")
         endings = [
             e["trial_id"] for e in LossRecords(folder / loss).read_events() if e["event"] in {"finished", "stopped"}
         ]
-        assert sorted(endings) == [f"{loss}-{number:04d}" for number in range(2)]
+        assert sorted(endings) == [f"{loss}-{number:04d}" for number in range(3)]
     assert len(read_json(folder / "run.json")["invocations"]) == 6

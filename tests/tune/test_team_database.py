@@ -26,7 +26,7 @@ pytestmark = pytest.mark.cluster
 LOSSES = ("arcface", "softmax")
 BUDGET = (
     "--dataset", "digits", "--loss", "arcface", "--loss", "softmax", "--trials", 3, "--max-epochs", 9,
-    "--grace-epochs", 3, "--no-confirm",
+    "--grace-epochs", 3, "--train-size", 320, "--no-confirm",
 )  # fmt: skip
 ENDINGS = {"finished", "stopped", "failed"}
 
@@ -119,7 +119,7 @@ def test_a_database_that_is_away_for_20_seconds_costs_nothing(postgres, database
     folder = search.output / "outage"
     process = search.start("outage", *BUDGET, **secret)
     try:
-        wait_for_epochs(process, folder, 8)
+        wait_for_epochs(process, folder, 5)
         postgres.stop(signal.SIGQUIT)  # as in a crash: what was under way is lost, with its answers
         time.sleep(20)
     finally:
@@ -224,7 +224,7 @@ def test_a_killed_search_goes_on_and_its_password_is_nowhere(postgres, database,
     try:
         process = search.start("killed", *BUDGET, "--tensorboard", TMPDIR=str(temporary), **secret)
         with Watch(needle, process.pid) as watch:
-            wait_for_epochs(process, folder, 8)
+            wait_for_epochs(process, folder, 5)
         process.kill()
         stdout, stderr = process.communicate()
         assert needle not in (stdout + stderr).encode()
