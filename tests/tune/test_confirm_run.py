@@ -153,7 +153,7 @@ def _complete_lines(path):
 def test_ctrl_c_says_how_to_go_on(search):
     process = search.start("stopped", *BUDGET, "--confirm-seeds", 2)
     folder = search.output / "stopped"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not _complete_lines(folder / "confirm.jsonl"):
         assert time.monotonic() < deadline, "waited too long"
         assert process.poll() is None

@@ -26,7 +26,7 @@ def trials_of(folder, loss):
     return optuna.load_study(study_name=f"digits-{loss}", storage=f"sqlite:///{folder}/study.db").trials
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=300):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
