@@ -23,10 +23,10 @@ search: $(INSTALLED)
 	$(BIN)/python tune/run_search.py --dataset digits --trials 8 --max-epochs 12 --confirm-seeds 5
 
 test: $(INSTALLED) browser
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 slow: $(INSTALLED) browser postgres
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "slow or cluster"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "slow or cluster"
 
 # Without a browser the tests of the pages are skipped, and say so.
 browser: $(INSTALLED)

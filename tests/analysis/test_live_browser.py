@@ -270,7 +270,7 @@ DRAWN = """name => {
 # --- What is on the page ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", [WIDTHS[0], *(pytest.param(width, marks=pytest.mark.slow) for width in WIDTHS[1:])])
 def test_every_page_fits_its_width_and_every_picture_is_drawn(width, serve, look, tmp_path):
     folder = write_example_run(tmp_path / "cifar10", seeds=6, trials=6, max_epochs=6, robustness=3)
     url = serve(folder)

@@ -383,10 +383,11 @@ def test_without_a_difference_at_most_one_verdict_in_twenty_sees_one(dataset):
 
 
 def test_a_difference_of_two_deviations_is_seen_in_nine_of_ten():
-    assert rates(1_000, n=10, effect_pp=1.0, sd_pp=0.5)["better"] >= 0.9
+    assert rates(300, n=10, effect_pp=1.0, sd_pp=0.5)["better"] >= 0.9
 
 
-@pytest.mark.parametrize("data_sets", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("data_sets", [2, 4])
 def test_over_several_data_sets_too_at_most_one_study_in_twenty_errs(data_sets):
     """In the primary comparisons, and likewise in those against softmax, of which there are twice as many."""
     rng = np.random.default_rng(1)

@@ -179,7 +179,7 @@ def test_it_judges_as_validation_does(loss: str, digits: TrainingData, held_out:
     assert np.array(result["confusion"]).sum(1).tolist() == np.bincount(held_out.labels, minlength=10).tolist()
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_angles_are_of_the_models_embeddings(precision: str, digits: TrainingData, held_out: ResidentImages) -> None:
     trainer, _ = trained(digits, precision=precision)
     result = trainer.examine(held_out)["angle_histograms"]

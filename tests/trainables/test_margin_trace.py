@@ -66,7 +66,7 @@ def test_an_epoch_that_ends_early_has_a_shorter_trace(digits: TrainingData, monk
     assert len(trainer.train_epoch()["margin_steps_rad"]) == len(steps) < trainer.steps_per_epoch
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_replaying_a_trace_on_its_own_seed_is_the_same_run(precision: str, digits: TrainingData) -> None:
     adaptive = trainer_of(digits, "adaloss", precision=precision, seed=3)
     trace = json.loads(json.dumps(trace_of(adaptive, 4)))

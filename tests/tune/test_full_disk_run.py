@@ -149,7 +149,7 @@ def test_a_search_ends_in_one_line_and_goes_on_when_there_is_space(disk, command
 
 def test_a_confirmation_ends_in_one_line_and_goes_on_when_there_is_space(disk, command):
     folder = disk.folder / "run"
-    options = (*SEARCH, "--trials", 1, "--max-epochs", 6, "--grace-epochs", 6)
+    options = (*SEARCH, "--trials", 1, "--max-epochs", 3, "--grace-epochs", 3)
     process = command.start("run", *options, "--confirm-seeds", 2)
     wait_for(lambda: lines(folder / "confirm.jsonl") >= 2, process)
     disk.fill(but_kib=0)
@@ -162,8 +162,8 @@ def test_a_confirmation_ends_in_one_line_and_goes_on_when_there_is_space(disk, c
     results = read_records(folder / "confirm.jsonl")
     run_ids = [result["run_id"] for result in results]
     assert len(run_ids) == len(set(run_ids)) == 2 * 3 + 2 * 2  # one candidate on three seeds, a winner on two, a loss
-    assert all(result["error"] is None and result["epochs"] == 6 for result in results)
-    assert [epoch["epoch"] for result in results for epoch in result["curve"]] == list(range(1, 7)) * len(results)
+    assert all(result["error"] is None and result["epochs"] == 3 for result in results)
+    assert [epoch["epoch"] for result in results for epoch in result["curve"]] == list(range(1, 4)) * len(results)
     assert {winner.name for winner in folder.glob("winner_*.json")} == {f"winner_{loss}.json" for loss in LOSSES}
 
 

@@ -243,8 +243,8 @@ def search_with_kills(book, checkpoints):
 @pytest.mark.parametrize(
     ("loss", "stride"),
     [
-        ("arcface", 13),
-        ("adaloss", 17),
+        ("arcface", 29),
+        ("adaloss", 31),
         pytest.param("arcface", 3, marks=pytest.mark.slow),
         pytest.param("adaloss", 5, marks=pytest.mark.slow),
     ],
