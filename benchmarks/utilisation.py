@@ -1,7 +1,7 @@
 """What share of a cluster's slots a search keeps in training steps.
 
     python -m benchmarks.utilisation results/NAME [--slots 4] [--json]     # of a run that is there
-    python -m benchmarks.utilisation [--trials 24] [--max-epochs 32]       # of one on two hosts made for it (by root)
+    python -m benchmarks.utilisation [--trials 24] [--max-epochs 40]       # of one on two hosts made for it (by root)
 
 The share is the time inside epochs, summed over all trials, of slots x wall time, from the start of the first trial to
 the end of the last. What is not training is the start of Ray's workers, the hand-over from one trial to the next,
@@ -97,7 +97,7 @@ def main(
     run: Annotated[Path | None, typer.Argument(help="Folder of a run; without it, one is made on hosts.")] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Of the run  [default: what it began with]")] = None,
     trials: Annotated[int, typer.Option(min=3, help="Of the search on hosts, all losses together.")] = 24,
-    max_epochs: Annotated[int, typer.Option(min=1, help="Of each of its trials.")] = 32,
+    max_epochs: Annotated[int, typer.Option(min=1, help="Of each of its trials.")] = 40,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show what share of its slots a search kept in training steps."""
