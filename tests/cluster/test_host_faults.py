@@ -3,6 +3,7 @@
 One cluster goes through all of it, since a launch takes its time: each test leaves it with all its hosts.
 """
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -95,12 +96,8 @@ def test_a_worker_that_is_preempted_gives_its_trials_back(cluster):
 
     def preempt():
         for process in left.processes("ray"):
-            with_grace = [process, *process.children(recursive=True)] if process.is_running() else []
-            for one in with_grace:
-                try:
-                    one.terminate()
-                except psutil.NoSuchProcess:
-                    continue
+            with contextlib.suppress(psutil.NoSuchProcess):  # some end when their parents do
+                process.terminate()
         time.sleep(2)
         left.pull_the_plug()
 
@@ -117,7 +114,7 @@ def test_a_search_on_cifar10_outlives_the_death_of_a_worker_host(cluster):
         pytest.skip(f"the real cifar10 is not in {REAL_DATA}; set ADALOSS_DATA to its data folder")
     left, right = cluster.workers
     cluster.wait_for_hosts(3)
-    losses, trials, epochs = ("arcface", "adaloss"), 3, 3
+    losses, trials, epochs = ("arcface", "adaloss"), 3, 2
     cluster.ray("rsync-up", f"{REAL_DATA}/cifar10/", "~/data/cifar10/")
     received_before = left.received_bytes()
     search = cluster.start_search(
