@@ -17,14 +17,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.update(OMP_NUM_THREADS="1", RAY_worker_niceness="0")
 
 
-_FOLDERS_FIRST = ("cluster", "tune", "trainables", "analysis")
+_FIRST = ("trainables/test_runaway_cifar10.py", "cluster/", "tune/", "trainables/", "analysis/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest: with two at a time, one that comes last would run alone."""
-    folders = [item.path.relative_to(Path(__file__).parent).parts[0] for item in items]
-    ranks = [_FOLDERS_FIRST.index(name) if name in _FOLDERS_FIRST else len(_FOLDERS_FIRST) for name in folders]
-    items[:] = [item for _, item in sorted(zip(ranks, items, strict=True), key=lambda pair: pair[0])]
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(Path(__file__).parent).as_posix()
+        return next((rank for rank, start in enumerate(_FIRST) if path.startswith(start)), len(_FIRST))
+
+    items.sort(key=rank)
 
 
 def pytest_collection_finish() -> None:

@@ -12,8 +12,7 @@ from trainables.data import load_training_data
 from trainables.training import Trainer
 
 REAL_DATA = Path(os.environ.get("ADALOSS_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
-IMAGES = int(os.environ.get("RUNAWAY_IMAGES", 2_500))
-VALIDATION_IMAGES = 1_500
+IMAGES = int(os.environ.get("RUNAWAY_IMAGES", 10_000))
 EPOCHS = int(os.environ.get("RUNAWAY_EPOCHS", 6))
 START = {"scale": 16.0, "margin_rad": 0.2}
 RUNAWAYS = {
@@ -30,19 +29,14 @@ def images():
     data = load_training_data("cifar10", REAL_DATA, train_size=IMAGES)
     cpu = torch.device("cpu")
     return [
-        ResidentImages(split.images[:count], split.labels[:count], data.spec.mean, data.spec.std, cpu)
-        for split, count in ((data.train, IMAGES), (data.validation, VALIDATION_IMAGES))
+        ResidentImages(split.images, split.labels, data.spec.mean, data.spec.std, cpu)
+        for split in (data.train, data.validation)
     ]
 
 
 def final(images, loss, loss_args):
     config = TrialConfig(
-        loss=loss,
-        loss_args=loss_args,
-        model="ArcFaceCNN_CIFAR10",
-        max_epochs=EPOCHS,
-        batch_size=IMAGES // 40,  # 240 steps, whatever the number of images
-        horizontal_flip=True,
+        loss=loss, loss_args=loss_args, model="ArcFaceCNN_CIFAR10", max_epochs=EPOCHS, horizontal_flip=True
     )
     trainer = Trainer(config, *images, num_classes=10)
     records = [trainer.train_epoch() for _ in range(EPOCHS)]
