@@ -326,7 +326,7 @@ def test_texts_of_a_run_are_texts(new_run, serve, look):
 
 @pytest.mark.cluster
 def test_the_command_follows_a_real_search(tmp_path, serve, look):
-    options = ["--dataset", "digits", "--trials", "4", "--max-epochs", "6", "--no-confirm", "--name", "search"]
+    options = ["--dataset", "digits", "--trials", "4", "--max-epochs", "6", "--train-size", "320", "--no-confirm"]
     with contextlib.ExitStack() as stack:
 
         def start(script, *arguments):
@@ -347,7 +347,7 @@ def test_the_command_follows_a_real_search(tmp_path, serve, look):
         tab = look(url, "search")
         stack.callback(tab.close)  # before the server ends, whose answers it would miss
         assert "holds no run yet" in tab.locator("#problems").inner_text()
-        search = start("tune/run_search.py", *options, "--output", "results")
+        search = start("tune/run_search.py", *options, "--output", "results", "--name", "search")
         epochs = "() => [...document.querySelectorAll('#head tbody tr')].map(r => +r.lastElementChild.innerText)"
         tab.wait_for_function(f"() => ({epochs})().some(n => n > 0)", timeout=120_000)
         tab.evaluate(MARK)

@@ -230,6 +230,7 @@ class Host:
             "RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": self.cpus}),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_worker_niceness": "0",  # of equal right with what else the machine does
+            "RAY_prestart_worker_first_driver": "0",  # trials do not use those
             "PYTHONDONTWRITEBYTECODE": "1",
             **HEALTH_CHECKS,
         }

@@ -15,14 +15,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
+import pytest
 from optuna.trial import TrialState
 
-from tests.cluster.hosts import HOME, KEY, PROJECT, Lab, hosts, wait_for
+from tests.cluster.hosts import HOME, KEY, PROJECT, Lab, hosts
 from tune.records import LossRecords, read_records
 
 CLUSTER_FILE = PROJECT / "docker" / "cluster.local.yaml"
 ON_LAPTOP = f"{HOME}/cluster.yaml"
 RAY = Path(sys.prefix, "bin", "ray")
+_ASK_FOR_NODES = """
+import sys, time, ray
+count, deadline = int(sys.argv[1]), time.monotonic() + float(sys.argv[2])
+ray.init("auto", log_to_driver=False, logging_level="ERROR")
+while True:
+    alive = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]
+    if len(alive) == count or time.monotonic() >= deadline:
+        break
+    time.sleep(0.3)
+for address in alive:
+    print("node", address)
+"""
 ENDINGS = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "stopped"}
 
 
@@ -62,18 +75,22 @@ class Cluster:
 
     def wait_for_hosts(self, count: int, seconds: float = 600) -> None:
         """Wait until so many hosts are nodes of the cluster."""
-        wait_for(lambda: len(self.nodes()) == count, f"{count} nodes of the cluster", seconds)
+        nodes = self.nodes(count, seconds)
+        if len(nodes) != count:
+            log = self.on_head("bash", "-c", "tail -n 60 /tmp/ray/session_latest/logs/monitor.*", check=False)
+            pytest.fail(f"after {seconds:g} s the cluster's nodes are {nodes}, not {count}; its launcher says:\n{log}")
 
-    def nodes(self) -> list[str]:
-        """Return the addresses of the live nodes, as the head knows them."""
-        program = "import ray; ray.init('auto', log_to_driver=False, logging_level='ERROR')\nfor n in ray.nodes():\n"
-        program += "    if n['Alive']: print('node', n['NodeManagerAddress'])"
-        output = self.on_head("python", "-c", program)
+    def nodes(self, count: int = 0, seconds: float = 0) -> list[str]:
+        """Return the addresses of the live nodes: as soon as there are so many, at the latest after some time.
+
+        One program on the head does all the asking, since each that starts costs seconds.
+        """
+        output = self.on_head("python", "-c", _ASK_FOR_NODES, count, seconds, timeout=seconds + 60)
         return [line.split()[1] for line in output.splitlines() if line.startswith("node ")]
 
-    def on_head(self, *command: object, check: bool = True) -> str:
+    def on_head(self, *command: object, timeout: float = 600, check: bool = True) -> str:
         """Run a command as somebody who is logged in there."""
-        return self.head.run(*command, cwd=HOME, check=check)
+        return self.head.run(*command, cwd=HOME, timeout=timeout, check=check)
 
     def ray(self, verb: str, *arguments: object, timeout: float = 600, check: bool = True) -> str:
         """Run `ray VERB cluster.yaml ARGUMENTS` on the laptop, in the project's folder."""

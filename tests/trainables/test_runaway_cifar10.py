@@ -35,17 +35,19 @@ def images():
 
 
 def final(images, loss, loss_args):
+    """Train, and judge what came of it; once, since judging every epoch takes a tenth of the time."""
+    train, held_out = images
     config = TrialConfig(
         loss=loss, loss_args=loss_args, model="ArcFaceCNN_CIFAR10", max_epochs=EPOCHS, horizontal_flip=True
     )
-    trainer = Trainer(config, *images, num_classes=10)
+    trainer = Trainer(config, train, None, num_classes=10)
     records = [trainer.train_epoch() for _ in range(EPOCHS)]
-    return records[-1]
+    return records[-1] | trainer.examine(held_out)
 
 
 @pytest.fixture(scope="module")
 def arcface_accuracy(images):
-    return final(images, "arcface", START)["val_accuracy"]
+    return final(images, "arcface", START)["test_accuracy"]
 
 
 @pytest.mark.slow
@@ -60,7 +62,7 @@ def test_runaway_settings_stay_within_5_points_of_arcface(images, arcface_accura
     }
     record = final(images, "adaloss", START | rule)
     print(
-        f"{name}: {record['val_accuracy']:.4f}, margin {record['margin_rad']:.2f} applied, "
+        f"{name}: {record['test_accuracy']:.4f}, margin {record['margin_rad']:.2f} applied, "
         f"{record['margin_raw_rad']:.2f} raw; ArcFace {arcface_accuracy:.4f}"
     )
-    assert record["val_accuracy"] >= arcface_accuracy - 0.05
+    assert record["test_accuracy"] >= arcface_accuracy - 0.05
