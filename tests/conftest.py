@@ -16,6 +16,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # as seen), and Ray's workers, which yield to everything, would hardly get on.
     os.environ.update(OMP_NUM_THREADS="1", RAY_worker_niceness="0")
 
+# What torch, Ray and plotly make when they are imported lives as long as the process: one look at it is enough.
+gc.set_threshold(100_000, 20, 20)
 
 _FIRST = ("trainables/test_runaway_cifar10.py", "cluster/", "tune/", "trainables/", "analysis/")
 

@@ -1,10 +1,5 @@
 """The Ray trainable: one epoch a step, actors reused without anything leaking from one trial to the next."""
 
-# ruff: noqa: E402  a trial's process gets to this file first, and the imports after the call take a while
-from trainables.garbage import look_for_garbage_seldom
-
-look_for_garbage_seldom()
-
 import gc
 import hashlib
 import io
