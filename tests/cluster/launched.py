@@ -80,7 +80,7 @@ class Cluster:
             log = self.on_head("bash", "-c", "tail -n 60 /tmp/ray/session_latest/logs/monitor.*", check=False)
             pytest.fail(f"after {seconds:g} s the cluster's nodes are {nodes}, not {count}; its launcher says:\n{log}")
 
-    def nodes(self, count: int = 0, seconds: float = 0) -> list[str]:
+    def nodes(self, count: int, seconds: float) -> list[str]:
         """Return the addresses of the live nodes: as soon as there are so many, at the latest after some time.
 
         One program on the head does all the asking, since each that starts costs seconds.
