@@ -172,7 +172,8 @@ class MarginTrainable(ray_tune.Trainable):
         """Train one epoch and return what ``epochs.jsonl`` says of it, or an ``error`` and whether memory ran out.
 
         With test images, the last epoch's result also has what :meth:`Trainer.examine` says. A trial restored from
-        the end of its last epoch trains no further: it reports that epoch again.
+        the end of its last epoch trains no further: it reports that epoch again. The last epoch always asks for a
+        checkpoint: a search's trial is finished when that is there.
 
         Raises:
             RuntimeError: this process has lost its GPU, through no fault of this trial.
@@ -200,9 +201,9 @@ class MarginTrainable(ray_tune.Trainable):
         result: dict[str, Any] = {}
         if not trainer.is_complete:
             self._record = trainer.train_epoch()
-            if trainer.is_complete or time.monotonic() - self._last_checkpoint_time >= CHECKPOINT_INTERVAL_S:
-                self._last_checkpoint_time = time.monotonic()
-                result[SHOULD_CHECKPOINT] = True
+        if trainer.is_complete or time.monotonic() - self._last_checkpoint_time >= CHECKPOINT_INTERVAL_S:
+            self._last_checkpoint_time = time.monotonic()
+            result[SHOULD_CHECKPOINT] = True
         assert self._record is not None
         result |= self._record
         if placed.test is not None and trainer.is_complete and not math.isnan(self._record["train_accuracy"]):

@@ -80,6 +80,9 @@ class Book(Protocol):
     def epoch_done(self, number: int, result: Mapping[str, Any]) -> bool:
         """Take in what a trial reported of an epoch, and return whether it goes on."""
 
+    def checkpointed(self, number: int) -> None:
+        """Take in that a running trial's newest epoch has its checkpoint in the storage."""
+
     def stop(self, number: int, reason: str) -> None:
         """End a running trial before its full length."""
 

@@ -15,7 +15,7 @@ from tune.checkpoints import CheckpointStore
 from tune.cluster import Capacity, Interruption, Slots
 from tune.full_disk import LeaveRay
 from tune.progress import Progress
-from tune.scheduler import BookScheduler, WorkerLosses
+from tune.scheduler import BookCallback, BookScheduler
 from tune.searcher import BookSearcher
 
 __all__ = ["MAX_WORKER_LOSSES", "Stage", "run_stage"]
@@ -158,7 +158,7 @@ class _Passes:
                 failure_config=ray_tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
                 checkpoint_config=ray_tune.CheckpointConfig(num_to_keep=1, checkpoint_at_end=False),
                 stop=_Interrupted(self.interruption, self.trouble),
-                callbacks=[WorkerLosses(self.books), self.progress, *self.callbacks],
+                callbacks=[BookCallback(self.books), self.progress, *self.callbacks],
                 verbose=0,
             ),
         )

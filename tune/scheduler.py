@@ -16,7 +16,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from tune.book import Book
 from tune.full_disk import leaving_when_full
 
-__all__ = ["BookScheduler", "WorkerLosses"]
+__all__ = ["BookCallback", "BookScheduler"]
 
 
 class BookScheduler(FIFOScheduler):
@@ -57,9 +57,9 @@ class BookScheduler(FIFOScheduler):
         return {}  # Ray pickles its whole set-up into tuner.pkl
 
 
-class WorkerLosses(Callback):
-    """Tells the books of trials whose worker was lost. Ray's schedulers hear of a trial that is given up and of one
-    that is run again in the same words; a callback hears the difference.
+class BookCallback(Callback):
+    """Tells the books what Ray's schedulers do not hear of: checkpoints, and what became of a trial whose worker was
+    lost. That one is given up and that one is run again, schedulers hear in the same words.
 
     Args:
         books: by name.
@@ -68,11 +68,19 @@ class WorkerLosses(Callback):
     def __init__(self, books: Mapping[str, Book]) -> None:
         self._books = books
 
+    def on_trial_save(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A checkpoint is in the storage; Ray calls this before it acts on what the scheduler said of the epoch."""
+        book, number = self._books[trial.config["book"]], trial.config["number"]
+        with leaving_when_full():
+            if book.is_open(number):
+                book.checkpointed(number)
+
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Ray runs the trial again, from its last checkpoint."""
-        error = _error_of(trial)
+        book, number, error = self._books[trial.config["book"]], trial.config["number"], _error_of(trial)
         with leaving_when_full(error):
-            self._books[trial.config["book"]].restarted(trial.config["number"], error)
+            if book.is_open(number):
+                book.restarted(number, error)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Ray gave the trial up."""

@@ -244,7 +244,7 @@ def _keep_best(settings: SearchSettings, studies: dict[str, LossStudy], store: C
             },
         )
         if not store.copy_weights(trial_id, weights) and is_new:
-            # A kill just before the last checkpoint of the best trial: no weights are better than another trial's.
+            # The best of trials that were all stopped early has none: no weights are better than another trial's.
             weights.unlink(missing_ok=True)
     store.remove_all_but(waiting)
 

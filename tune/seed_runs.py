@@ -162,6 +162,9 @@ class SeedRuns:
             return False
         return True
 
+    def checkpointed(self, number: int) -> None:
+        """Nothing is left to do: a run's last result is all that is kept of it."""
+
     def stop(self, number: int, reason: str) -> None:
         """Refuse: every run of a confirmation has its full length."""
         raise AssertionError(f"a confirmation has no early stopping ({reason})")

@@ -108,8 +108,8 @@ class LossStudy:
     def epoch_done(self, number: int, result: Mapping[str, Any]) -> bool:
         """Take in an epoch of a running trial and return whether it goes on.
 
-        A trial that does not is finished in the study when this returns. A result with an ``error``, or without a
-        finite ``val_accuracy``, fails the trial.
+        A trial that does not is finished in the study when this returns, but for one at its full length: that is
+        :meth:`checkpointed`'s. A result with an ``error``, or without a finite ``val_accuracy``, fails the trial.
         """
         if not self.tally.running.get(number):
             place = {key: result[key] for key in PLACE_FIELDS if key in result}
@@ -129,13 +129,18 @@ class LossStudy:
             return False
         self._storage.set_trial_intermediate_value(self._id(number), epoch, accuracy)
         if epoch >= self.max_epochs:
-            self._study.tell(number, accuracy)
-            self._close(number, "finished")
             return False
         if not self._rungs.goes_on(number, epoch, accuracy):
             self.stop(number, "below the rung's cutoff")
             return False
         return True
+
+    def checkpointed(self, number: int) -> None:
+        """Finish a running trial that has its full length: not before its weights are safe, it may be the best."""
+        record = self.tally.running[number]
+        if record.get("epoch", 0) >= self.max_epochs:
+            self._study.tell(number, record["val_accuracy"])
+            self._close(number, "finished")
 
     def stop(self, number: int, reason: str) -> None:
         """End a running trial before its full length; one that has no epoch yet fails."""
@@ -176,7 +181,8 @@ class LossStudy:
         del self.tally.running[number]
 
     def restarted(self, number: int, error: str) -> None:
-        """Note that Ray runs a trial again, from its last checkpoint, after its worker was lost."""
+        """Note that Ray runs a trial again, from its last checkpoint, after its worker was lost; maybe elsewhere."""
+        self.tally.running[number] = {}
         self._records.event(self.trial_id(number), "resumed", error=error)
 
     def best(self) -> FrozenTrial | None:

@@ -16,7 +16,7 @@ from ray.tune import TuneError
 from trainables.errors import UserError
 from tune.full_disk import DiskFullError, LeaveRay, full_disk_said, is_full_disk, leaving_when_full
 from tune.records import RecordFile, read_json, read_records, write_json
-from tune.scheduler import BookScheduler, WorkerLosses
+from tune.scheduler import BookCallback, BookScheduler
 from tune.searcher import BookSearcher
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -169,6 +169,9 @@ class Book:
         self._note("epoch")
         return True
 
+    def checkpointed(self, number):
+        self._note("checkpoint")
+
     def restarted(self, number, error):
         self._note("restarted")
 
@@ -184,17 +187,18 @@ def ray_trial(tmp_path, error=""):
 def hooks(book, tmp_path, error=""):
     """Everything by which Ray tells the book something."""
     books, trial = {"arcface": book}, ray_trial(tmp_path, error)
-    scheduler, losses = BookScheduler(books, lambda: False), WorkerLosses(books)
+    scheduler, callback = BookScheduler(books, lambda: False), BookCallback(books)
     result = {"epoch": 1} | ({"error": error} if error else {})
     return {
         "epoch": lambda: scheduler.on_trial_result(None, trial, result),
-        "restarted": lambda: losses.on_trial_recover(0, [], trial),
-        "given up": lambda: losses.on_trial_error(0, [], trial),
+        "checkpoint": lambda: callback.on_trial_save(0, [], trial),
+        "restarted": lambda: callback.on_trial_recover(0, [], trial),
+        "given up": lambda: callback.on_trial_error(0, [], trial),
         "ask": lambda: BookSearcher(books, lambda *_: {}, lambda: False, lambda: 1).suggest("t"),
     }
 
 
-@pytest.mark.parametrize("hook", ["epoch", "restarted", "given up", "ask"])
+@pytest.mark.parametrize("hook", ["epoch", "checkpoint", "restarted", "given up", "ask"])
 def test_a_book_that_cannot_write_ends_it_at_once(tmp_path, hook):
     with pytest.raises(LeaveRay) as met:
         hooks(Book(full=True), tmp_path)[hook]()
@@ -210,7 +214,7 @@ def test_a_trial_that_could_not_be_saved_ends_it_and_is_no_result_of_the_trial(t
     assert book.told == []
 
 
-@pytest.mark.parametrize("hook", ["epoch", "restarted", "given up", "ask"])
+@pytest.mark.parametrize("hook", ["epoch", "checkpoint", "restarted", "given up", "ask"])
 def test_what_else_breaks_a_trial_is_told_to_the_book(tmp_path, hook):
     book = Book(full=False)
     hooks(book, tmp_path, "RayActorError: the worker died")[hook]()

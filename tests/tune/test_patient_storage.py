@@ -85,6 +85,8 @@ def run_search(storage, folder):
             epoch += 1
             accuracy = float("nan") if number == 3 else (1 - suggestion.config["learning_rate"] / 9) * epoch / 10
             goes_on = study.epoch_done(number, {"epoch": epoch, "val_accuracy": accuracy, "seconds": 1.0})
+        if study.is_open(number):
+            study.checkpointed(number)
     trials = optuna.load_study(study_name="digits-adaloss", storage=storage).trials
     for trial in trials:
         trial.system_attrs.pop(REQUEST_KEY, None)

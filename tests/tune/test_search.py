@@ -112,7 +112,7 @@ def test_the_best_are_kept_with_their_weights_and_nothing_else(finished):
 
 
 def test_weights_of_an_earlier_best_do_not_pass_for_the_new_ones(tmp_path):
-    """The new best was told to the study, and the process killed before its last checkpoint."""
+    """The new best has none: it was stopped early, as all others were."""
     from types import SimpleNamespace
 
     from tune.checkpoints import CheckpointStore
@@ -269,6 +269,9 @@ def test_five_kills_lose_nothing_and_change_nothing(search, finished):
         assert [(t.number, t.state, t.params) for t in got] == [(t.number, t.state, t.params) for t in expected]
         assert [t.intermediate_values for t in got] == [t.intermediate_values for t in expected]
         assert read_json(folder / f"best_{loss}.json") == read_json(undisturbed / f"best_{loss}.json")
+        kept, best = (torch.load(place / f"best_{loss}.pt", weights_only=True) for place in (folder, undisturbed))
+        for part in ("model", "loss"):
+            torch.testing.assert_close(kept[part], best[part], rtol=0, atol=0)
         endings = [
             e["trial_id"] for e in LossRecords(folder / loss).read_events() if e["event"] in {"finished", "stopped"}
         ]

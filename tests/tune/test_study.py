@@ -58,10 +58,13 @@ def record(epoch, accuracy):
 def run_trial(study, suggestion, accuracy=curve):
     """Run a suggested trial to its end and return the number of its epochs."""
     epoch = suggestion.checkpoint.epoch if suggestion.checkpoint else 0
-    while True:
+    goes_on = True
+    while goes_on:
         epoch += 1
-        if not study.epoch_done(suggestion.number, record(epoch, accuracy(suggestion.config, epoch))):
-            return epoch
+        goes_on = study.epoch_done(suggestion.number, record(epoch, accuracy(suggestion.config, epoch)))
+    if study.is_open(suggestion.number):
+        study.checkpointed(suggestion.number)
+    return epoch
 
 
 def run_all(study):
@@ -78,6 +81,37 @@ def test_a_full_trial_is_complete_with_its_last_value(book):
     assert trial.value == curve(suggestion.config, MAX_EPOCHS)
     assert sorted(trial.intermediate_values) == list(range(1, MAX_EPOCHS + 1))
     assert book.events() == [("arcface-0000", "started"), ("arcface-0000", "finished")]
+
+
+def test_a_full_trial_waits_for_its_last_checkpoint(book):
+    study = book.open()
+    number = study.ask().number
+    for epoch in range(1, MAX_EPOCHS + 1):
+        assert study.epoch_done(number, record(epoch, epoch / 10)) == (epoch < MAX_EPOCHS)
+        if epoch == 4:
+            study.checkpointed(number)
+        assert study.is_open(number)
+    assert [event for _, event in book.events()] == ["started"]
+    study.checkpointed(number)
+    assert not study.is_open(number)
+    assert [event for _, event in book.events()] == ["started", "finished"]
+
+
+def test_a_checkpoint_from_before_a_lost_worker_does_not_finish_the_trial(book):
+    study = book.open()
+    number = study.ask().number
+    for epoch in range(1, MAX_EPOCHS + 1):
+        study.epoch_done(number, record(epoch, epoch / 10))
+    study.restarted(number, "its worker was lost")
+    for epoch in (7, 8):
+        study.epoch_done(number, record(epoch, epoch / 10))
+        study.checkpointed(number)
+        assert study.is_open(number)
+    study.epoch_done(number, record(MAX_EPOCHS, 0.9))
+    study.checkpointed(number)
+    assert [event for _, event in book.events()] == ["started", "resumed", "finished"]
+    (trial,) = book.trials()
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.9)
 
 
 def test_a_stopped_trial_is_pruned_with_its_intermediate_values(book):
@@ -230,14 +264,17 @@ def search_with_kills(book, checkpoints):
                 epoch = suggestion.checkpoint.epoch if suggestion.checkpoint else 0
                 goes_on = True
                 while goes_on:
-                    epoch += 1
+                    epoch = min(epoch + 1, MAX_EPOCHS)  # at its full length, a trial reports the last one again
                     goes_on = study.epoch_done(suggestion.number, record(epoch, curve(suggestion.config, epoch)))
-                    # Ray saves after it has asked the scheduler; here every other epoch.
-                    if epoch % 2 == 0:
+                    # Ray saves after it has asked the scheduler; here every other epoch, and the last.
+                    if epoch % 2 == 0 or epoch == MAX_EPOCHS:
                         checkpoints[suggestion.trial_id] = Checkpoint(epoch, "/somewhere")
+                        if study.is_open(suggestion.number):
+                            study.checkpointed(suggestion.number)
             return study
         except Killed:
-            continue
+            full = [study.trial_id(t.number) for t in book.trials() if t.state == TrialState.COMPLETE]
+            assert all(checkpoints[trial_id].epoch == MAX_EPOCHS for trial_id in full)
 
 
 @pytest.mark.parametrize(
@@ -335,6 +372,7 @@ def test_where_a_trial_ran_stands_at_its_end(book):
     good, broken, resumed = study.ask(), study.ask(), study.ask()
     for epoch in range(1, MAX_EPOCHS + 1):
         study.epoch_done(good.number, {**record(epoch, epoch / 10), **place})
+    study.checkpointed(good.number)
     study.epoch_done(broken.number, {"epoch": 1, "error": "broke", **place})
     study.epoch_done(resumed.number, {**record(1, 0.9), **place})
     study.put_back(resumed.number, "out of memory")

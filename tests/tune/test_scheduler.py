@@ -1,0 +1,46 @@
+"""Ray's scheduler and callback over the books: what a book is told of, and what not."""
+
+from types import SimpleNamespace
+
+import pytest
+from ray.tune.schedulers import TrialScheduler
+
+from tune.scheduler import BookCallback, BookScheduler
+
+
+class Book:
+    """Notes what it is told of its only trial."""
+
+    def __init__(self, is_open):
+        self._is_open, self.told = is_open, []
+
+    def is_open(self, number):
+        return self._is_open
+
+    def epoch_done(self, number, result):
+        self.told.append(("epoch", number))
+        return True
+
+    def checkpointed(self, number):
+        self.told.append(("checkpoint", number))
+
+    def restarted(self, number, error):
+        self.told.append(("restarted", number))
+
+    def given_up(self, number, error):
+        self.told.append(("given up", number))
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_book_is_told_of_trials_that_run_and_of_no_others(tmp_path, is_open):
+    """One that was stopped may still be saved, or lose its worker, before Ray has stopped it."""
+    book = Book(is_open)
+    books, trial = {"a": book}, SimpleNamespace(config={"book": "a", "number": 7}, local_path=str(tmp_path))
+    decision = BookScheduler(books, lambda: False).on_trial_result(None, trial, {"epoch": 1})
+    callback = BookCallback(books)
+    callback.on_trial_save(0, [], trial)
+    callback.on_trial_recover(0, [], trial)
+    callback.on_trial_error(0, [], trial)
+    assert decision == (TrialScheduler.CONTINUE if is_open else TrialScheduler.STOP)
+    everything = [("epoch", 7), ("checkpoint", 7), ("restarted", 7), ("given up", 7)]
+    assert book.told == (everything if is_open else [])
