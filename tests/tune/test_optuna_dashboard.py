@@ -49,6 +49,8 @@ def search(folder, loss, storage):
         while goes_on:
             epoch += 1
             goes_on = study.epoch_done(suggestion.number, result(epoch, accuracy_of(suggestion.config, epoch)))
+        if study.is_open(suggestion.number):
+            study.checkpointed(suggestion.number)
     diverged, interrupted = study.ask(), study.ask()
     study.epoch_done(diverged.number, result(1, math.nan))
     study.epoch_done(interrupted.number, result(1, 0.5))
