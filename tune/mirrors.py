@@ -24,6 +24,7 @@ from tensorboardX.summary import hparams
 from search_spaces.common import SHARED
 from trainables.errors import UserError
 from tune.book import EPOCH_FIELDS
+from tune.study_url import hidden_secrets
 
 __all__ = ["TENSORBOARD_FOLDER", "drawn_of", "metrics_of", "mirror_callbacks", "without_password"]
 
@@ -179,7 +180,8 @@ def _mlflow_mirror(uri: str, experiment: str, folder: Path) -> Mirror:
 
     try:
         _check_database_answers(uri)
-        from tune.mlflow_mirror import MLflowMirror
+        with hidden_secrets():  # MLflow asks a program for the platform's name
+            from tune.mlflow_mirror import MLflowMirror
 
         try:
             logger = MLflowMirror(uri, experiment, folder)

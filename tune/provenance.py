@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tune.study_url import hidden_secrets
+
 __all__ = ["git_state", "hardware", "versions"]
 
 _PACKAGES = ("adaloss-search", "ray", "torch", "torchvision", "optuna", "numpy", "pandas", "scikit-learn", "pillow")
@@ -25,6 +27,7 @@ def versions() -> dict[str, str]:
     return found
 
 
+@hidden_secrets()
 def git_state() -> dict[str, Any]:
     """Return the revision of the code and whether it was changed since; None where neither is known.
 
@@ -47,6 +50,7 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
+@hidden_secrets()  # the platform's name is asked of a program
 def hardware() -> dict[str, Any]:
     """Return this machine's processor, memory and GPUs."""
     import torch

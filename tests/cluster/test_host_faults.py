@@ -41,15 +41,45 @@ def trial_in_the_middle(run, host):
     return None
 
 
-def struck(cluster, name, host, strike, *, train_size=320, finish=True):
+@contextlib.contextmanager
+def holding(run, hosts):
+    """Yield a function that makes trials on hosts stand still once they have an epoch; in the end they go on.
+
+    They leave something to do to a host that is yet to join.
+    """
+    held = set()
+
+    def hold():
+        for host in hosts:
+            for process in host.processes("Trainable") if host.ip in nodes_of(run, LOSS) else ():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.suspend()
+                    held.add(process)
+
+    try:
+        yield hold
+    finally:
+        for process in held:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
+
+def struck(cluster, name, host, strike, *, hold=(), train_size=320, finish=True):
     """Start a search and strike a host when a trial is in the middle there; return output, that trial, and the time."""
     search = cluster.start_search(*BUDGET, *FULL_LENGTH, "--train-size", train_size, "--name", name)
     run = cluster.running(name)
     output = ""
+
+    def is_met():
+        hold_others()
+        return trial_in_the_middle(run, host) or search.poll() is not None
+
     try:
-        wait_for(lambda: trial_in_the_middle(run, host), f"a trial in the middle on {host.name}", 600)
-        trial_id, struck_at = trial_in_the_middle(run, host), time.time()
-        strike()
+        with holding(run, hold) as hold_others:
+            wait_for(is_met, f"a trial in the middle on {host.name}", 600)
+            trial_id, struck_at = trial_in_the_middle(run, host), time.time()
+            assert search.poll() is None, f"it ended before: {search.communicate()[0]}"
+            strike()
         if finish:
             output, _ = search.communicate(timeout=1200)
             assert search.returncode == 0, output
@@ -72,8 +102,8 @@ def assert_went_on_elsewhere(run, host, trial_id, struck_at):
 
 def test_a_search_grows_with_its_cluster_does_without_a_host_that_is_cut_off_and_uses_it_again(cluster):
     """It starts when only the head is there; the other hosts join while it runs, and one of them loses its network."""
-    left, _ = cluster.workers
-    output, trial_id, cut_at = struck(cluster, "cut", left, left.cut, train_size=640)
+    left, right = cluster.workers
+    output, trial_id, cut_at = struck(cluster, "cut", left, left.cut, hold=(cluster.head, right), train_size=1000)
     assert "1 at a time" in output
     run = cluster.running("cut")
     assert_complete(run, "digits", LOSS, TRIALS)

@@ -1,4 +1,5 @@
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from tune import provenance
+from tune.study_url import VARIABLE
 
 
 @pytest.fixture
@@ -52,6 +54,21 @@ def test_a_changed_checkout(checkout):
     folder, revision = checkout
     (folder / "code.py").write_text("2\n")
     assert provenance.git_state() == {"revision": revision, "dirty": True}
+
+
+def test_programs_that_are_asked_see_no_password(tmp_path, monkeypatch):
+    (tmp_path / "git").write_text(f"#!/bin/sh\n/usr/bin/env >> {tmp_path}/seen\necho asked >> {tmp_path}/seen\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PGPASSWORD", "needle")
+    monkeypatch.setenv(VARIABLE, "postgresql://user:needle@host/database")
+    provenance.git_state()
+    seen = (tmp_path / "seen").read_text()
+    assert seen.count("\nasked\n") == 2
+    assert "needle" not in seen
+    monkeypatch.setattr(platform, "platform", lambda: str(os.environ))  # it asks uname, and does so once a process
+    assert "needle" not in provenance.hardware()["platform"]
+    assert os.environ["PGPASSWORD"] == "needle"
 
 
 def test_an_image_says_what_it_was_built_from(checkout, monkeypatch):

@@ -196,9 +196,15 @@ class Watch:
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 self._look_into(path, "command line")
             with suppress(psutil.NoSuchProcess):
-                for child in psutil.Process(self._root).children(recursive=True):
-                    self._look_into(Path(f"/proc/{child.pid}/environ"), "environment")
+                self._look_at_children(psutil.Process(self._root))
             self._done.wait(0.2)
+
+    def _look_at_children(self, root):
+        for child in root.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                # One that still has the search's command line is a copy of it, about to become another program.
+                if child.cmdline() != root.cmdline():
+                    self._look_into(Path(f"/proc/{child.pid}/environ"), "environment")
 
     def _look_into(self, path, kind):
         with suppress(OSError):
