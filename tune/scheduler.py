@@ -58,8 +58,8 @@ class BookScheduler(FIFOScheduler):
 
 
 class BookCallback(Callback):
-    """Tells the books what Ray's schedulers do not hear of: checkpoints, and what became of a trial whose worker was
-    lost. That one is given up and that one is run again, schedulers hear in the same words.
+    """Tells the books what Ray's schedulers do not hear of: that a checkpoint is stored, and whether a trial whose
+    worker was lost is run again or given up.
 
     Args:
         books: by name.
