@@ -109,7 +109,7 @@ class Host:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_for(self._answers, f"SSH on {self.name}, see {self.home}/.host/log", 20)
+        wait_for(self._answers, f"SSH on {self.name}, see {self.home}/.host/log", 60)
 
     def pull_the_plug(self) -> None:
         """End the host at once: nobody on the network hears from it again."""
@@ -177,7 +177,7 @@ class Host:
             with contextlib.suppress(OSError, psutil.Error):
                 if Path(f"/proc/{process.pid}/ns/pid").readlink() == own:
                     words = process.cmdline()
-                    if Path(words[0]).name.startswith(program) and any(word in part for part in words):
+                    if words and Path(words[0]).name.startswith(program) and any(word in part for part in words):
                         found.append(process)
         return found
 

@@ -6,6 +6,7 @@ One cluster goes through all of it, since a launch takes its time: each test lea
 import contextlib
 import os
 import time
+from glob import glob
 from pathlib import Path
 
 import psutil
@@ -19,26 +20,64 @@ REAL_DATA = Path(os.environ.get("ADALOSS_DATA", PROJECT.parent / "shared" / "dat
 TRAIN_SIZE, VALIDATION_SIZE = 500, 5000
 IMAGE_BYTES = (TRAIN_SIZE + VALIDATION_SIZE) * 3 * 32 * 32
 LOSS = ("softmax",)
-TRIALS, EPOCHS = 5, 30
-BUDGET = ("--dataset", "digits", "--loss", "softmax", "--trials", TRIALS, "--no-confirm")
+TRIALS, EPOCHS = 5, 50
+BUDGET = ("--dataset", "digits", "--loss", "softmax", "--trials", TRIALS, "--train-size", 320, "--no-confirm")
 FULL_LENGTH = ("--max-epochs", EPOCHS, "--grace-epochs", EPOCHS)  # every trial is long enough to be met in the middle
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def launched_cluster(tmp_path_factory):
     with launched(tmp_path_factory.mktemp("hosts") / "lab", head=1, left=1, right=1) as cluster:
         cluster.up(wait=False)
         yield cluster
 
 
-def trial_in_the_middle(run, host):
-    """Return a trial that is at work on a host and has a checkpoint, or None."""
-    ended = {e["trial_id"] for e in events_of(run, "softmax") if e["event"] == "finished"}
-    newest = {line["trial_id"]: line["node_ip"] for line in lines_of(run, "softmax")}
-    for trial_id, node in newest.items():
-        if trial_id not in ended and node == host.ip and list(run.glob(f"checkpoints/*/{trial_id}/*/checkpoint.json")):
-            return trial_id
-    return None
+@pytest.fixture
+def cluster(launched_cluster):
+    """What a test leaves struck is put right, so that one that fails does not take the others with it."""
+    yield launched_cluster
+    for host in launched_cluster.lab.hosts.values():
+        for driver in host.processes("run_search.py", program="python"):
+            driver.kill()
+        if host.is_up:
+            host.mend()
+        else:
+            host.start()
+
+
+def stored_of(run):
+    """Return the trials that have a checkpoint; Ray may delete an older one meanwhile."""
+    paths = glob("checkpoints/*/*/*/checkpoint.json", root_dir=run)  # noqa: PTH207  Path.glob raises if a folder goes
+    return {path.split("/")[2] for path in paths}
+
+
+def at_work(run, loss):
+    """Return the newest line of each trial that is under way, by its id."""
+    newest = {line["trial_id"]: line for line in lines_of(run, loss)}
+    ended = {event["trial_id"] for event in events_of(run, loss) if event["event"] in ("finished", "stopped")}
+    return {trial_id: line for trial_id, line in newest.items() if trial_id not in ended}
+
+
+class TrialInTheMiddle:
+    """Looks for a trial that is at work on a host, and that Ray can go on with from a checkpoint.
+
+    That a checkpoint is stored is not enough: the driver hears of it a moment later. When it asks for another epoch, it
+    has.
+    """
+
+    def __init__(self, run, host):
+        self._run, self._host = run, host
+        self._epoch_when_stored = {}  # by trial: the newest when its first checkpoint was seen
+        self.trial_id = None
+
+    def is_found(self):
+        stored = stored_of(self._run)
+        for trial_id, line in at_work(self._run, "softmax").items():
+            if trial_id in stored:
+                since = self._epoch_when_stored.setdefault(trial_id, line["epoch"])
+                if line["epoch"] > since and line["node_ip"] == self._host.ip:
+                    self.trial_id = trial_id
+        return self.trial_id is not None
 
 
 @contextlib.contextmanager
@@ -64,28 +103,29 @@ def holding(run, hosts):
                 process.resume()
 
 
-def struck(cluster, name, host, strike, *, hold=(), train_size=320, finish=True):
+def struck(cluster, name, host, strike, *, hold=(), finish=True):
     """Start a search and strike a host when a trial is in the middle there; return output, that trial, and the time."""
-    search = cluster.start_search(*BUDGET, *FULL_LENGTH, "--train-size", train_size, "--name", name)
+    search = cluster.start_search(*BUDGET, *FULL_LENGTH, "--name", name)
     run = cluster.running(name)
+    middle = TrialInTheMiddle(run, host)
     output = ""
 
     def is_met():
         hold_others()
-        return trial_in_the_middle(run, host) or search.poll() is not None
+        return middle.is_found() or search.poll() is not None
 
     try:
         with holding(run, hold) as hold_others:
             wait_for(is_met, f"a trial in the middle on {host.name}", 600)
-            trial_id, struck_at = trial_in_the_middle(run, host), time.time()
             assert search.poll() is None, f"it ended before: {search.communicate()[0]}"
+            struck_at = time.time()
             strike()
         if finish:
             output, _ = search.communicate(timeout=1200)
             assert search.returncode == 0, output
     finally:
         end(search)
-    return output, trial_id, struck_at
+    return output, middle.trial_id, struck_at
 
 
 def assert_went_on_elsewhere(run, host, trial_id, struck_at):
@@ -103,7 +143,7 @@ def assert_went_on_elsewhere(run, host, trial_id, struck_at):
 def test_a_search_grows_with_its_cluster_does_without_a_host_that_is_cut_off_and_uses_it_again(cluster):
     """It starts when only the head is there; the other hosts join while it runs, and one of them loses its network."""
     left, right = cluster.workers
-    output, trial_id, cut_at = struck(cluster, "cut", left, left.cut, hold=(cluster.head, right), train_size=1000)
+    output, trial_id, cut_at = struck(cluster, "cut", left, left.cut, hold=(cluster.head, right))
     assert "1 at a time" in output
     run = cluster.running("cut")
     assert_complete(run, "digits", LOSS, TRIALS)
@@ -135,7 +175,6 @@ def test_a_worker_that_is_preempted_gives_its_trials_back(cluster):
     run = cluster.running("preempted")
     assert_complete(run, "digits", LOSS, TRIALS)
     assert_went_on_elsewhere(run, left, trial_id, preempted_at)
-    left.start()
 
 
 def test_a_search_on_cifar10_outlives_the_death_of_a_worker_host(cluster):
@@ -154,13 +193,14 @@ def test_a_search_on_cifar10_outlives_the_death_of_a_worker_host(cluster):
         *("--trials", trials, "--max-epochs", epochs, "--grace-epochs", 1),
     )
     run = cluster.running("cifar")
-    wait_for(lambda: (run / "study.db").exists(), "the search starts", 600)
+
+    def both_train():
+        nodes = {line["node_ip"] for loss in losses for line in at_work(run, loss).values()}
+        return {left.ip, right.ip} <= nodes or search.poll() is not None
+
     try:
-        wait_for(
-            lambda: {left.ip, right.ip} <= nodes_of(run, losses) and list(run.glob("checkpoints/**/checkpoint.json")),
-            "both workers train, and a checkpoint is there",
-            600,
-        )
+        wait_for(both_train, "both workers are in the middle of a trial", 600)
+        assert search.poll() is None, f"it ended before: {search.communicate()[0]}"
         right.pull_the_plug()
         output, _ = search.communicate(timeout=900)
     finally:
@@ -176,7 +216,6 @@ def test_a_search_on_cifar10_outlives_the_death_of_a_worker_host(cluster):
     errors = [e["error"] for loss in losses for e in events_of(fetched, loss) if e["event"] == "resumed"]
     assert all(right.ip in error or "died" in error for error in errors)
     assert (fetched / "report.html").is_file()
-    right.start()
 
 
 def test_a_search_whose_head_dies_goes_on_under_another(cluster):

@@ -49,7 +49,7 @@ def test_a_search_is_submitted_as_a_job(cluster):
     access = f"RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={HOME}/cluster.token"
     submit = f"{access} {RAY} job submit --address http://127.0.0.1:8265 --working-dir . -- python tune/run_search.py"
     try:
-        wait_for(lambda: cluster.laptop.listens(8265), "the tunnel", 60)
+        wait_for(lambda: cluster.laptop.listens(8265), "the tunnel", 300)
         output = cluster.laptop.run("bash", "-c", f"{submit} {' '.join(map(str, BUDGET))} --name job", timeout=1200)
     finally:
         end(tunnel)

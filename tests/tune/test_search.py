@@ -30,7 +30,7 @@ def wait_for(condition, seconds=300):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.2)
+        time.sleep(0.05)  # so often that what is waited for is not long past
 
 
 def epochs_of(folder, loss):
@@ -225,11 +225,13 @@ def test_time_up_ends_a_search(search):
 @pytest.mark.cluster
 def test_a_trial_whose_worker_dies_goes_on_from_its_checkpoint(search):
     """Losing the worker in mid-trial costs at most what came after the last checkpoint, and no trial."""
-    epochs = 30
+    epochs = 60  # it is in the middle when it has a checkpoint, on a fast machine too
     options = ("--dataset", "digits", "--loss", "adaloss", "--trials", 1, "--max-epochs", epochs, "--train-size", 320)
     process = search.start("lost", *options, "--grace-epochs", epochs, "--no-confirm")
     folder = search.output / "lost"
     wait_for(lambda: any((folder / "checkpoints").rglob("checkpoint.json")))
+    stored_by = len(epochs_of(folder, "adaloss"))
+    wait_for(lambda: len(epochs_of(folder, "adaloss")) > stored_by)  # Ray asks for more when it knows of the checkpoint
     worker = next(p for p in psutil.Process(process.pid).children(recursive=True) if "Trainable" in p.name())
     os.kill(worker.pid, signal.SIGKILL)
     stdout, stderr = process.communicate(timeout=300)
