@@ -349,7 +349,7 @@ def test_the_command_follows_a_real_search(tmp_path, serve, look):
         assert "holds no run yet" in tab.locator("#problems").inner_text()
         search = start("tune/run_search.py", *options, "--output", "results", "--name", "search")
         epochs = "() => [...document.querySelectorAll('#head tbody tr')].map(r => +r.lastElementChild.innerText)"
-        tab.wait_for_function(f"() => ({epochs})().some(n => n > 0)", timeout=120_000)
+        tab.wait_for_function(f"() => ({epochs})().some(n => n > 0)", timeout=600_000)
         tab.evaluate(MARK)
         first, seen = sum(tab.evaluate(epochs)), set()
         while search.poll() is None:

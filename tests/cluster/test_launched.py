@@ -28,7 +28,7 @@ def test_a_search_is_submitted_and_goes_on_and_fetched_and_spreads_over_all_node
     wait_for(lambda: run.exists() and len(epochs_of(run, "softmax")) >= 5, "it trains", 600)
     (driver,) = cluster.head.processes("run_search.py", program="python")
     driver.send_signal(signal.SIGTERM)
-    output, _ = search.communicate(timeout=120)
+    output, _ = search.communicate(timeout=600)
     assert search.returncode != 0
     assert "3 at a time with 1 CPU each" in output
     assert "go on with: " in output

@@ -38,7 +38,7 @@ class Command:
             process.kill()
             process.wait()
 
-    def __call__(self, name, *options, timeout=300, **variables):
+    def __call__(self, name, *options, timeout=900, **variables):
         process = self.start(name, *options, **variables)
         stdout, stderr = process.communicate(timeout=timeout)
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)

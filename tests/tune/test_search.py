@@ -171,7 +171,7 @@ def test_ctrl_c_ends_a_search_cleanly_and_no_other_gets_into_its_folder(search):
     assert second.returncode == 2
     assert "another search is writing" in second.stderr
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=300)
     assert (process.returncode, stderr) == (130, "")
     assert f"--resume --output {search.output} --name busy" in stdout
     assert {trial.state for trial in trials_of(folder, "adaloss")} == {TrialState.WAITING}

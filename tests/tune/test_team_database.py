@@ -154,14 +154,14 @@ def test_ctrl_c_ends_a_search_that_waits_for_its_database(postgres, database, se
         assert "go on with: python tune/run_search.py --resume" in stdout
         # Whoever goes on before the database is back is told so at once, and the run stays as it is.
         before = (folder / "run.json").read_bytes()
-        done = search("waiting", "--resume", timeout=900, **secret)
+        done = search("waiting", "--resume", **secret)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"error: --study-storage {postgres.url(database)}: ")
         assert done.stderr.count("\n") == 1
         assert (folder / "run.json").read_bytes() == before
     finally:
         postgres.start()
-    done = search("waiting", "--resume", timeout=900, **secret)
+    done = search("waiting", "--resume", **secret)
     assert done.returncode == 0, done.stdout + done.stderr
     check_whole(folder, postgres, database)
 
@@ -247,7 +247,7 @@ def test_a_killed_search_goes_on_and_its_password_is_nowhere(postgres, database,
         assert any(path.name == "tuner.pkl" for path in folder.rglob("*.pkl"))
 
         # The search goes on with its password from elsewhere, and the URL from its record.
-        done = search("killed", "--resume", timeout=900, TMPDIR=str(temporary), PGPASSWORD=postgres.password)
+        done = search("killed", "--resume", TMPDIR=str(temporary), PGPASSWORD=postgres.password)
         assert done.returncode == 0, done.stdout + done.stderr
         assert needle not in (done.stdout + done.stderr).encode()
         check_whole(folder, postgres, database)
