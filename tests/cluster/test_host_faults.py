@@ -38,7 +38,8 @@ def cluster(launched_cluster):
     yield launched_cluster
     for host in launched_cluster.lab.hosts.values():
         for driver in host.processes("run_search.py", program="python"):
-            driver.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                driver.kill()
         if host.is_up:
             host.mend()
         else:
