@@ -1,7 +1,10 @@
 """The cluster files: Ray accepts them, they carry all of the code, and they say what a user has to fill in."""
 
+import os
 import re
+import shlex
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -74,6 +77,35 @@ def test_no_process_of_ray_inherits_the_launchers_one_thread(config):
     starts = [c for c in config["head_start_ray_commands"] + config["worker_start_ray_commands"] if "ray start" in c]
     assert len(starts) == 2
     assert all(command.startswith("unset OMP_NUM_THREADS;") for command in starts)
+
+
+@pytest.mark.parametrize(("failures", "expected"), [(0, 0), (2, 0), (3, 1)])
+def test_on_ones_own_machine_ray_has_three_tries_to_start(tmp_path, failures, expected):
+    """Ray's launcher gives such a machine up for good when the command fails once."""
+    config = yaml.safe_load(FILES["cluster.local.yaml"].read_text())
+    log, ray = tmp_path / "log", tmp_path / "ray"
+    ray.write_text(
+        f'#!/bin/sh\necho "$@" >> {log}\n[ "$1" = stop ] || [ "$(grep -c "^start" {log})" -gt {failures} ]\n'
+    )
+    ray.chmod(0o755)
+    command = config["worker_start_ray_commands"][-1]
+    # In parentheses, as the launcher runs it.
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "RAY_HEAD_IP": "10.0.0.1"}
+    assert subprocess.run(["bash", "-c", f"({command})"], env=environment).returncode == expected
+    start = "start --address=10.0.0.1:6379"
+    tries = [start, *(line for _ in range(min(failures, 2)) for line in ("stop", start))]
+    assert log.read_text().splitlines() == tries + ["stop"] * expected
+
+
+def test_ones_own_machine_may_come_back_after_a_day():
+    """Ray's launcher never tries a machine again that it has not reached within this time."""
+    config = yaml.safe_load(FILES["cluster.local.yaml"].read_text())
+    (start,) = [command for command in config["head_start_ray_commands"] if "ray start" in command]
+    program = "from ray.autoscaler._private import updater; print(updater.AUTOSCALER_NODE_START_WAIT_S)"
+    words = shlex.join([sys.executable, "-c", program])
+    shell = f"{start.partition('ray start')[0]} {words}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 24 * 60 * 60
 
 
 def test_nobody_uses_it_without_its_token(config):
