@@ -197,10 +197,10 @@ def test_a_search_on_cifar10_outlives_the_death_of_a_worker_host(cluster):
 
     def both_train():
         nodes = {line["node_ip"] for loss in losses for line in at_work(run, loss).values()}
-        return {left.ip, right.ip} <= nodes or search.poll() is not None
+        return ({left.ip, right.ip} <= nodes and stored_of(run)) or search.poll() is not None
 
     try:
-        wait_for(both_train, "both workers are in the middle of a trial", 600)
+        wait_for(both_train, "both workers are in the middle of a trial, and a checkpoint is there", 600)
         assert search.poll() is None, f"it ended before: {search.communicate()[0]}"
         right.pull_the_plug()
         output, _ = search.communicate(timeout=900)
