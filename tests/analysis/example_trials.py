@@ -171,8 +171,8 @@ def quality(example: Example, config: dict[str, Any]) -> float:
 
 
 def _sampled(example: Example, loss: str, number: int) -> dict[str, Any]:
-    """Return a draw that gets better as a sampler learns: the best of more and more random ones."""
-    draws = [draw_all(loss, example.rng) for _ in range(1 + number // 2)]
+    """Return a draw that gets better as a sampler learns: the best of more and more random ones, up to 50."""
+    draws = [draw_all(loss, example.rng) for _ in range(min(1 + number // 2, 50))]
     return max(draws, key=lambda params: quality(example, config_of(loss, params)))
 
 

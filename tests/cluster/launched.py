@@ -135,11 +135,6 @@ def lines_of(run: Path, loss: str) -> list[dict]:
     return read_records(run / loss / "epochs.jsonl")
 
 
-def restarts(run: Path, losses: tuple[str, ...]) -> list[str]:
-    """Return the trials that were resumed, each as often as it was."""
-    return [e["trial_id"] for loss in losses for e in events_of(run, loss) if e["event"] == "resumed"]
-
-
 def nodes_of(run: Path, losses: tuple[str, ...]) -> set[str]:
     """Return the addresses of the nodes on which epochs ran."""
     return {epoch["node_ip"] for loss in losses for epoch in epochs_of(run, loss)}
