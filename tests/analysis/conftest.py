@@ -1,11 +1,13 @@
-"""Run folders, written with the writers that a search uses."""
+"""Run folders, written with the writers that a search uses, and runs in memory."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from analysis.load import SEED_RUN_COLUMNS, Run
 from tests.analysis.example_run import write_example_run
 from tune.records import LossRecords, RecordFile, write_json
 
@@ -112,6 +114,22 @@ class RunWriter:
         """Change parts of run.json."""
         self.info |= parts
         write_json(self.folder / "run.json", self.info)
+
+
+def run_of(dataset: str, **arms: Sequence[float]) -> Run:
+    """Return a run in memory whose winners have these accuracies."""
+    rows = [
+        {**dict.fromkeys(SEED_RUN_COLUMNS), "run_id": f"{arm}-{pair}", "role": "winner", "arm": arm}
+        | {"pair": pair, "seed": pair, "accuracy": accuracy, "failed": False}
+        for arm, accuracies in arms.items()
+        for pair, accuracy in enumerate(accuracies)
+    ]
+    info = {
+        "settings": {"losses": list(arms), "trials": 64, "max_epochs": 20},
+        "dataset": {"name": dataset, "classes": list("0123456789")},
+    }
+    seed_runs = pd.DataFrame(rows, columns=SEED_RUN_COLUMNS)
+    return Run(Path(dataset), info, pd.DataFrame(), pd.DataFrame(), seed_runs, pd.DataFrame(), {})
 
 
 @pytest.fixture(scope="session")

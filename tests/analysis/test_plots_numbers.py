@@ -1,7 +1,6 @@
 """Numbers in the pictures against the records that they come from."""
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -11,36 +10,8 @@ from analysis.plots import PAGES
 from analysis.plots.bands import best_trial
 from analysis.plots.search import rung_epochs
 from analysis.stats import bca_interval, expected_maximum, t_interval
-from tune.records import current_epochs, read_records
+from tests.analysis.pictures import axis_number, confirmed, pictures_of, searched, trace_of
 from tune.rungs import Rungs
-
-
-def pictures_of(folder, page, start=""):
-    """The pictures of a page whose key begins with a text, by key."""
-    sheet = next(p for p in PAGES if p.key == page).build([load_run(folder)])
-    return {picture.key: picture for picture in sheet.pictures if picture.key.startswith(start)}
-
-
-def trace_of(picture, name, **wanted):
-    """The only trace of a name."""
-    (trace,) = (
-        t for t in picture.figure.data if t.name == name and all(t[key] == value for key, value in wanted.items())
-    )
-    return trace
-
-
-def confirmed(folder, role, arm):
-    """The lines of an arm in confirm.jsonl."""
-    return [r for r in read_records(folder / "confirm.jsonl") if (r["role"], r["arm"]) == (role, arm)]
-
-
-def searched(folder, loss):
-    """A loss's epochs in the order in which they were trained."""
-    return sorted(current_epochs(read_records(folder / loss / "epochs.jsonl")), key=lambda r: r["time"])
-
-
-def axis_number(trace, letter="y"):
-    return int((trace[f"{letter}axis"] or letter)[1:] or 1)
 
 
 def accuracies_from(error_percents):
@@ -363,45 +334,3 @@ def test_few_draws_have_an_expected_maximum_without_a_band(new_run):
     picture = pictures_of(writer.folder, "robustness")["expected-maximum-digits"]
     assert [trace.name for trace in picture.figure.data] == ["ArcFace"]
     assert "Bands" not in picture.caption
-
-
-# --- Embeddings and confusion ----------------------------------------------------------------------------------------
-
-
-def test_angle_histograms_are_shares_of_all_seeds_together(example_run):
-    folder = example_run()
-    picture = pictures_of(folder, "embeddings")["angles-cifar10-adaloss"]
-    runs = confirmed(folder, "winner", "adaloss")
-    for row, when in enumerate(("before", "after"), start=1):
-        for name, to in (("own class", "own"), ("nearest other", "nearest_other")):
-            counts = np.sum([r["angle_histograms"][when][to] for r in runs], axis=0)
-            (trace,) = (t for t in picture.figure.data if t.name == name and axis_number(t) == row)
-            np.testing.assert_allclose(trace.y, 100 * counts / counts.sum(), atol=1e-5)
-            np.testing.assert_allclose(trace.x, (np.arange(90) + 0.5) * math.pi / 90, atol=1e-5)
-
-
-def test_confusion_is_the_sum_over_seeds_by_rows(example_run):
-    folder = example_run()
-    picture = pictures_of(folder, "confusion")["confusion-cifar10-arcface"]
-    counts = np.sum([r["confusion"] for r in confirmed(folder, "winner", "arcface")], axis=0)
-    wrong, right = picture.figure.data
-    np.testing.assert_array_equal(wrong.customdata, counts)
-    shares = 100 * counts / counts.sum(axis=1, keepdims=True)
-    drawn = np.array(wrong.z, dtype=float)
-    drawn = np.where(np.isnan(drawn), np.array(right.z, dtype=float), drawn)
-    np.testing.assert_allclose(drawn, shares, atol=1e-3)
-    assert np.isnan(np.diag(np.array(wrong.z, dtype=float))).all()
-    assert f"{counts.sum():,} answers" in picture.caption
-    true, predicted = np.unravel_index((shares - 1000 * np.eye(10)).argmax(), shares.shape)
-    classes = load_run(folder).info["dataset"]["classes"]
-    assert f"of {classes[true]} for {classes[predicted]}" in picture.caption
-
-
-def test_a_class_without_test_images_does_no_harm(new_run):
-    writer = new_run(losses=("arcface",))
-    writer.rewrite(confirmation={"seeds": 1})
-    table = np.zeros((10, 10), int)
-    table[0, 0] = 5
-    writer.seed_run("winner", "arcface", 0, 1.0, confusion=table.tolist())
-    (picture,) = pictures_of(writer.folder, "confusion").values()
-    assert "No image was taken for another class" in picture.caption
