@@ -4,12 +4,13 @@ import gc
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.postgres import Server, running_server
+from tune.console import run_command
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Beside another process of tests, threads that wait for each other's cores are slower than one (2.7 times and more,
@@ -59,3 +60,17 @@ def no_warning() -> Iterator[None]:
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", ResourceWarning)
         yield
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command, given by its function, with arguments, and returns exit code, output and errors."""
+
+    def call(main: Callable[..., None], *arguments: object) -> tuple[int, str, str]:
+        program = main.__module__.rpartition(".")[2]
+        monkeypatch.setattr(sys, "argv", [f"{program}.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            run_command(main)
+        return (end.value.code, *capsys.readouterr())
+
+    return call

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,23 +13,15 @@ from analysis import dashboard
 from analysis.dashboard import write_pictures, write_report
 from analysis.load import load_run
 from tests.analysis.browser import browser_path
-from tune.console import run_command
 from tune.records import RecordError
 
 PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def command(called):
     """Runs the command with arguments and returns exit code, output and errors."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["dashboard.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            run_command(dashboard.main)
-        return (end.value.code, *capsys.readouterr())
-
-    return run
+    return partial(called, dashboard.main)
 
 
 @pytest.fixture

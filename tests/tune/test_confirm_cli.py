@@ -1,5 +1,5 @@
 import shlex
-import sys
+from functools import partial
 
 import pytest
 
@@ -8,7 +8,6 @@ import analysis.dashboard
 import tune.confirmation
 from tune import confirm
 from tune.confirmation import ConfirmOutcome
-from tune.console import run_command
 from tune.records import write_json
 from tune.settings import ConfirmSettings, SearchSettings
 
@@ -32,14 +31,9 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["confirm.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            run_command(confirm.main)
-        return (end.value.code, *capsys.readouterr())
-
-    return run
+def command(called):
+    """Runs the command with arguments and returns exit code, output and errors."""
+    return partial(called, confirm.main)
 
 
 @pytest.fixture

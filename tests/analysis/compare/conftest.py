@@ -1,25 +1,17 @@
 """The command that compares, and a run of which it has something to say."""
 
 import json
-import sys
+from functools import partial
 
 import pytest
 
 from analysis import compare
-from tune.console import run_command
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def command(called):
     """Runs the command with arguments and returns exit code, output and errors."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["compare.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            run_command(compare.main)
-        return (end.value.code, *capsys.readouterr())
-
-    return run
+    return partial(called, compare.main)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The command of a search without the search itself: what it asks for, says and returns."""
 
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,6 @@ import tune.confirmation
 import tune.search
 from tune import run_search
 from tune.confirmation import ConfirmOutcome
-from tune.console import run_command
 from tune.records import write_json
 from tune.search import Outcome
 from tune.settings import RUN_FILE, ConfirmSettings, SearchSettings
@@ -31,16 +30,9 @@ def empty_folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
+def command(called):
     """Runs the command with arguments and returns exit code, output and errors."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["run_search.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            run_command(run_search.main)
-        return (end.value.code, *capsys.readouterr())
-
-    return run
+    return partial(called, run_search.main)
 
 
 @pytest.fixture
