@@ -83,6 +83,9 @@ class Book(Protocol):
     def checkpointed(self, number: int) -> None:
         """Take in that a running trial's newest epoch has its checkpoint in the storage."""
 
+    def needs_checkpoint(self, number: int) -> bool:
+        """Return whether the checkpoint of a trial that Ray is done with is still of use."""
+
     def stop(self, number: int, reason: str) -> None:
         """End a running trial before its full length."""
 

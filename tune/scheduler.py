@@ -4,6 +4,7 @@ Ray's own ASHA forgets its rungs on a restore, lets NaN pass, and its searcher h
 completed. Here one call takes in a result: record, study and rungs are in step before Ray acts on the decision.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class BookScheduler(FIFOScheduler):
 
 class BookCallback(Callback):
     """Tells the books what Ray's schedulers do not hear of: that a checkpoint is stored, and whether a trial whose
-    worker was lost is run again or given up.
+    worker was lost is run again or given up. Deletes checkpoints that are of no more use.
 
     Args:
         books: by name.
@@ -74,6 +75,14 @@ class BookCallback(Callback):
         with leaving_when_full():
             if book.is_open(number):
                 book.checkpointed(number)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Ray is done with the trial; whatever it still had to save is in the storage."""
+        book, number, checkpoint = self._books[trial.config["book"]], trial.config["number"], trial.checkpoint
+        if checkpoint is None or book.needs_checkpoint(number):
+            return
+        with contextlib.suppress(OSError):  # the storage does not answer: what is left goes at the end of the run
+            checkpoint.filesystem.delete_dir(checkpoint.path)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Ray runs the trial again, from its last checkpoint."""

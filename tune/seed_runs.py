@@ -165,6 +165,10 @@ class SeedRuns:
     def checkpointed(self, number: int) -> None:
         """Nothing is left to do: a run's last result is all that is kept of it."""
 
+    def needs_checkpoint(self, number: int) -> bool:
+        """Return whether a run is still to be ended: without a result it goes on from its checkpoint in a resume."""
+        return self._runs[number].run_id not in self._records.results
+
     def stop(self, number: int, reason: str) -> None:
         """Refuse: every run of a confirmation has its full length."""
         raise AssertionError(f"a confirmation has no early stopping ({reason})")

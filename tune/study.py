@@ -142,6 +142,13 @@ class LossStudy:
             self._study.tell(number, record["val_accuracy"])
             self._close(number, "finished")
 
+    def needs_checkpoint(self, number: int) -> bool:
+        """Return whether a trial is still to be ended, or is the best so far, whose weights will be kept."""
+        trial_id = self.trial_id(number)
+        if self._is_recorded(trial_id, "finished"):
+            return number == self.tally.best_number
+        return not (self._is_recorded(trial_id, "stopped") or self._is_recorded(trial_id, "failed"))
+
     def stop(self, number: int, reason: str) -> None:
         """End a running trial before its full length; one that has no epoch yet fails."""
         if not self._study.get_trials(deepcopy=False)[number].intermediate_values:

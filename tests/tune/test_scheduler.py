@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from ray.tune import Checkpoint
 from ray.tune.schedulers import TrialScheduler
 
 from tune.scheduler import BookCallback, BookScheduler
@@ -44,3 +45,31 @@ def test_a_book_is_told_of_trials_that_run_and_of_no_others(tmp_path, is_open):
     assert decision == (TrialScheduler.CONTINUE if is_open else TrialScheduler.STOP)
     everything = [("epoch", 7), ("checkpoint", 7), ("restarted", 7), ("given up", 7)]
     assert book.told == (everything if is_open else [])
+
+
+class Needing:
+    """Says whether a checkpoint is still of use."""
+
+    def __init__(self, needs):
+        self._needs = needs
+
+    def needs_checkpoint(self, number):
+        return self._needs
+
+
+@pytest.mark.parametrize("needs", [True, False])
+def test_a_checkpoint_that_is_of_no_more_use_is_deleted(tmp_path, needs):
+    folders = [tmp_path / trial / "checkpoint_000004" for trial in ("one", "another")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "state.pt").write_bytes(b"state")
+    trial = SimpleNamespace(config={"book": "a", "number": 7}, checkpoint=Checkpoint.from_directory(folders[0]))
+    callback = BookCallback({"a": Needing(needs)})
+    callback.on_trial_complete(0, [], trial)
+    assert [folder.exists() for folder in folders] == [needs, True]
+    callback.on_trial_complete(0, [], trial)  # it is not there any more, which stops no search
+
+
+def test_a_trial_without_a_checkpoint_has_none_to_delete():
+    trial = SimpleNamespace(config={"book": "a", "number": 7}, checkpoint=None)
+    BookCallback({"a": Needing(False)}).on_trial_complete(0, [], trial)

@@ -78,6 +78,16 @@ def test_a_run_is_recorded_once_with_all_that_belongs_to_it(tmp_path):
     assert (book.tally.finished, book.tally.best_accuracy) == (1, 0.8)
 
 
+def test_a_run_needs_its_checkpoint_until_it_has_a_result(tmp_path):
+    book = book_of(tmp_path, runs_of(3))
+    run_whole(book)
+    broken, running = book.ask().number, book.ask().number
+    book.given_up(broken, "its worker was lost")
+    assert [book.needs_checkpoint(number) for number in (0, broken, running)] == [False, True, True]
+    book.interrupted()
+    assert book.needs_checkpoint(running)
+
+
 def test_what_is_on_record_is_not_run_again(tmp_path):
     run_whole(book_of(tmp_path))
     again = book_of(tmp_path)

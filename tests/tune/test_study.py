@@ -97,6 +97,29 @@ def test_a_full_trial_waits_for_its_last_checkpoint(book):
     assert [event for _, event in book.events()] == ["started", "finished"]
 
 
+def test_the_best_full_trial_and_those_that_are_not_over_need_their_checkpoints(book):
+    study = book.open(trials=7)
+    worse, best, last, stopped, failed, put_back, running = (study.ask().number for _ in range(7))
+    needed = []
+    for number, accuracy in ((worse, 0.5), (best, 0.9), (last, 0.7)):
+        for epoch in range(1, MAX_EPOCHS + 1):
+            study.epoch_done(number, record(epoch, accuracy if epoch == MAX_EPOCHS else 0.2))
+        assert study.needs_checkpoint(number)
+        study.checkpointed(number)
+        needed.append(study.needs_checkpoint(number))
+    assert needed == [True, True, False]
+    study.epoch_done(stopped, record(1, 0.1))
+    study.epoch_done(failed, {"epoch": 1, "error": "broke"})
+    study.put_back(put_back, "out of memory")
+    assert not study.is_open(stopped)
+    rest = {number: study.needs_checkpoint(number) for number in (stopped, failed, put_back, running)}
+    assert rest == {stopped: False, failed: False, put_back: True, running: True}
+    study.interrupted()
+    assert study.needs_checkpoint(running)
+    again = book.open(trials=7)
+    assert [again.needs_checkpoint(number) for number in range(7)] == [False, True, False, False, False, True, True]
+
+
 def test_a_checkpoint_from_before_a_lost_worker_does_not_finish_the_trial(book):
     study = book.open()
     number = study.ask().number
