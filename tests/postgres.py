@@ -136,7 +136,7 @@ class Server:
         return ["setpriv", *user, *command]
 
     def _run(self, command: list[str]) -> None:
-        done = subprocess.run(self._as_user(command), capture_output=True, text=True, cwd=self._folder, timeout=120)
+        done = subprocess.run(self._as_user(command), capture_output=True, text=True, cwd=self._folder, timeout=300)
         assert done.returncode == 0, done.stderr
 
 

@@ -129,14 +129,14 @@ def test_the_command_says_where_the_page_is_and_ends_with_an_interrupt(command, 
     line = process.stdout.readline()
     assert re.fullmatch(r"live page: http://127\.0\.0\.1:\d+/ \(ends with Ctrl-C\)\n", line)
     process.send_signal(2)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=300)
     assert (process.returncode, errors) == (0, "")
 
 
 def test_the_command_says_that_a_port_is_in_use(command, run):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         process = command(run.folder, "--port", taken.getsockname()[1])
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=300)
     assert (process.returncode, output) == (2, "")
     assert errors == f"error: --port {process.args[-1]}: in use; choose another\n"
 
@@ -145,7 +145,7 @@ def test_listening_to_everybody_is_warned_of(command, run):
     process = command(run.folder, "--port", 0, "--host", "0.0.0.0")
     process.stdout.readline()
     process.send_signal(2)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=300)
     assert errors == "warning: --host 0.0.0.0: everybody who reaches this machine can read these runs\n"
 
 
@@ -154,7 +154,7 @@ def test_beyond_this_machine_the_page_answers_to_the_allowed_names_alone(command
     port = int(re.search(r":(\d+)/", process.stdout.readline())[1])
     statuses = []
     for name in ("search.example", f"search.example:{port}", "localhost", "evil.example"):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
         connection.request("GET", "/", headers={"Host": name})
         statuses.append(connection.getresponse().status)
         connection.close()

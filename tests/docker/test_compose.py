@@ -194,7 +194,7 @@ def prepared(tmp_path):
 
     def run(**variables):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SUDO_")} | variables
-        subprocess.run([script], env=environment, check=True, capture_output=True, timeout=20)
+        subprocess.run([script], env=environment, check=True, capture_output=True, timeout=300)
         files = [path for path in (tmp_path / "docker").rglob("*") if path.is_file() and path != script]
         return {path.relative_to(tmp_path / "docker").as_posix(): path.read_text() for path in files}
 

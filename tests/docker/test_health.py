@@ -33,7 +33,7 @@ def service():
 def health(*addresses, **environment):
     command = [sys.executable, "docker/health.py", *addresses]
     done = subprocess.run(
-        command, cwd=PROJECT, capture_output=True, text=True, check=False, env=environment, timeout=30
+        command, cwd=PROJECT, capture_output=True, text=True, check=False, env=environment, timeout=300
     )
     return done.returncode, done.stderr
 

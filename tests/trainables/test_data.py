@@ -293,7 +293,7 @@ def test_two_processes_may_decode_at_once(write, tmp_path):
     command = [sys.executable, "-c", code, str(folder)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(2)]
-    printed = {process.communicate("go", timeout=60)[0].strip() for process in processes}
+    printed = {process.communicate("go", timeout=300)[0].strip() for process in processes}
     assert printed == {load_training_data(str(folder), None).fingerprint}
     assert not list((folder / ".cache").glob("*.tmp"))
 

@@ -128,7 +128,7 @@ def test_who_does_not_know_the_token_is_refused(running, tmp_path):
 def test_the_agent_that_speaks_http_wants_the_token_too(running):
     port = next(port for name, _, port in listeners(running.family) if "RuntimeEnv" in name)
     with pytest.raises(urllib.error.HTTPError) as error:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10)
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=SECONDS)
     assert error.value.code == 401
 
 

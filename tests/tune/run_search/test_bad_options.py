@@ -106,7 +106,7 @@ def test_broken_data_is_named(error_of, empty_folder):
 def program(*arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
     script = [str(PROJECT / "tune" / "run_search.py")] if code is None else ["-c", code]
     command = [sys.executable, *script, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_it_starts_in_any_folder():
