@@ -16,11 +16,11 @@ if str(_HERE.parent) not in sys.path:
 
 import typer  # noqa: E402
 
-from analysis.document import Heading, to_markdown, to_text  # noqa: E402
-from analysis.export import as_plain, to_csv  # noqa: E402
 from analysis.findings import Findings, findings  # noqa: E402
 from analysis.load import load_run  # noqa: E402
-from analysis.report import details, head, overall, verdict_blocks  # noqa: E402
+from analysis.report.document import Heading, to_markdown, to_text  # noqa: E402
+from analysis.report.export import as_plain, to_csv  # noqa: E402
+from analysis.report.sections import details, head, overall, verdict_blocks  # noqa: E402
 from tune.console import run_command  # noqa: E402
 from tune.records import RecordError  # noqa: E402
 

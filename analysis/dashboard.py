@@ -48,7 +48,7 @@ def main(
         if places.count(place) > 1:
             raise RecordError(f"{folder}: given twice; p values are corrected over all runs, so each may be given once")
     if html_file is None and png is None:
-        from analysis.live import serve
+        from analysis.live.server import serve
 
         serve(runs, host=host, port=port, interval_s=interval, allowed_hosts=allowed_host or ())
         return

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.budget import Spent, caveats, spending
-from analysis.claims import Claim, adaptivity, claims
-from analysis.draws import Robustness, robustness
 from analysis.load import Run
-from analysis.speed import Speed, convergence
-from analysis.verdict import CONTROLS, Verdict, verdicts
+from analysis.statistics.budget import Spent, caveats, spending
+from analysis.statistics.claims import Claim, adaptivity, claims
+from analysis.statistics.convergence import Speed, convergence
+from analysis.statistics.robustness import Robustness, robustness
+from analysis.statistics.verdict import CONTROLS, Verdict, verdicts
 
 __all__ = ["Accuracy", "Findings", "findings", "search_summary"]
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis._checks import (
+from tune.records import RecordError, current_epochs, read_json
+from tune.records.schema import (
     JUDGED_ON_VALIDATION,
     RUN_FIELDS,
     SEED_EPOCH_FIELDS,
@@ -18,7 +19,6 @@ from analysis._checks import (
     checked_records,
     seed_run_fields,
 )
-from tune.records import RecordError, current_epochs, read_json
 
 __all__ = ["SEED_RUN_COLUMNS", "Run", "load_run"]
 

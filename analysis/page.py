@@ -13,8 +13,8 @@ from functools import lru_cache
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from analysis._page_parts import SCRIPT, STYLE
 from analysis.load import Run
+from analysis.page_assets import SCRIPT, STYLE
 from analysis.plots import GRAPH_CONFIG, PAGES, Page, Picture, Sheet, Table, download_name
 from analysis.plots.picture import named
 from analysis.plots.style import TEMPLATE

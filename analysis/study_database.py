@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from tune.study_url import VARIABLE, StudyUrlError, check_driver, login, plain_url
+from tune.storage.url import VARIABLE, StudyUrlError, check_driver, login, plain_url
 
 __all__ = ["ENDED", "LossTrials", "StudyError", "read_database"]
 

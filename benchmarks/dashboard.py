@@ -23,8 +23,8 @@ from typing import Annotated, Any
 import typer
 from plotly.io.json import to_json_plotly
 
-from analysis import live
-from analysis.live_page import blocks_of, slots_of
+from analysis.live import server as live
+from analysis.live.blocks import blocks_of, slots_of
 from analysis.load import load_run
 from analysis.plots import PAGES, Page
 from tests.analysis.example_run import write_example_run

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trainables.augmentation import ResidentImages, stream_seed
 from trainables.config import TrialConfig
-from trainables.examination import examine
+from trainables.evaluation import examine
 from trainables.losses import LOSSES, ClassifierLoss
 from trainables.models import build_model
 
@@ -241,7 +241,7 @@ class Trainer:
         with, 0 and 1, are not what an untrained network computes with when its training begins.
 
         Returns:
-            As of :func:`trainables.examination.examine`.
+            As of :func:`trainables.evaluation.examine`.
         """
         self.loss.eval()
         batches = list(self._embedded(self.model, test))

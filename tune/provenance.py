@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tune.study_url import hidden_secrets
+from tune.storage.url import hidden_secrets
 
 __all__ = ["git_state", "hardware", "versions"]
 

@@ -36,7 +36,7 @@ def confirm_and_report(
         callbacks: further ones for Ray.
         go_on: the command with which the user goes on after an interruption.
     """
-    from tune.confirmation import run_confirmation  # imports Ray: only once the input is known to be good
+    from tune.confirmation.run import run_confirmation  # imports Ray: only once the input is known to be good
 
     outcome = run_confirmation(settings, asked, console=console, callbacks=callbacks)
     if outcome.interrupted:
@@ -63,7 +63,7 @@ def mirrors(settings: SearchSettings, *, tensorboard: bool, mlflow: str | None) 
     """
     if not tensorboard and mlflow is None:
         return []
-    from tune.mirrors import mirror_callbacks  # imports Ray
+    from tune.loggers.callbacks import mirror_callbacks  # imports Ray
 
     return mirror_callbacks(settings.folder, tensorboard=tensorboard, mlflow=mlflow, experiment=settings.dataset)
 

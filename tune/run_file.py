@@ -14,10 +14,10 @@ from search_spaces import SEARCH_SPACES
 from trainables.data import TrainingData
 from trainables.errors import UserError
 from tune import provenance
-from tune.cluster import Slots
-from tune.patience import Outage
+from tune.cluster.connection import Slots
 from tune.records import read_json, write_json
 from tune.settings import RUN_FILE, ConfirmSettings, SearchSettings
+from tune.storage.retry import Outage
 
 __all__ = ["add_confirmation", "add_outage", "locked", "write_run_file"]
 

@@ -170,7 +170,7 @@ def _run(
     console: Console,
 ) -> int:
     from tune import report
-    from tune.search import run_search  # imports Ray: only once the input is known to be good
+    from tune.search.run import run_search  # imports Ray: only once the input is known to be good
 
     go_on = shlex.join(
         ["python", "tune/run_search.py", "--resume", "--output", settings.output, "--name", settings.name]
@@ -211,7 +211,7 @@ def _was_given(context: typer.Context, parameter: str) -> bool:
 
 def _plain_study_storage(context: typer.Context) -> str | None:
     """Return the URL of the study database without its password, which only the variable may hold."""
-    from tune.study_url import check_plain, plain_url
+    from tune.storage.url import check_plain, plain_url
 
     url = context.params["study_storage"]
     if url is None:

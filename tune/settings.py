@@ -15,7 +15,7 @@ from trainables.data import check_dataset_name
 from trainables.errors import UserError
 from trainables.models import MODELS
 from tune.records import read_json
-from tune.study_url import check_plain
+from tune.storage.url import check_plain
 
 __all__ = [
     "DEFAULT_LOSSES",

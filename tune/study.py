@@ -1,264 +1,108 @@
-"""The book of one loss: its Optuna study, its rungs and its records, kept in step. It knows nothing of Ray.
-
-The study in the database is the one truth about a search; everything that a restart needs is derived from it. So there
-is no snapshot that can be stale: after a kill at any moment the book is opened again, trials that were in flight go
-back to waiting, and the rungs are replayed. Each step is told to the study before anybody acts on it.
-
-Draws depend on the seed, the trial's number and the finished trials alone, so an interrupted search whose trials run
-one at a time suggests what the uninterrupted one would have.
-"""
+"""What Ray's adaptors need of whoever keeps the books of a part of a run, and what such books have in common."""
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-import optuna
-from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+__all__ = ["EPOCH_FIELDS", "PLACE_FIELDS", "Book", "Checkpoint", "Suggestion", "Tally"]
 
-from search_spaces import SearchSpace
-from tune.book import EPOCH_FIELDS, PLACE_FIELDS, Checkpoint, Suggestion, Tally
-from tune.records import LossRecords
-from tune.rungs import Rungs
-from tune.sampler import RepeatableTPESampler
+EPOCH_FIELDS = (
+    "epoch",
+    "val_accuracy",
+    "val_loss",
+    "train_accuracy",
+    "train_loss",
+    "margin_rad",
+    "margin_raw_rad",
+    "margin_per_class_rad",
+    "difficulty",
+    "competence",
+    "learning_rate",
+    "seconds",
+    "images_per_s",
+)
 
-__all__ = ["LossStudy"]
-
-# Trials drawn at random before TPE has anything to go by; the first points count among them.
-STARTUP_TRIALS = 6
+PLACE_FIELDS = ("device", "precision", "gpus")  # where a trial ran: processor or GPU, of the body, share of a GPU
 
 
-class LossStudy:
-    """Hands out the trials of one loss and takes in what became of them.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A saved state of a trial: how many epochs it has behind it, and where it lies (a path or URI)."""
 
-    Args:
-        name: of the study, ``<dataset>-<loss>``.
-        space: of the loss.
-        storage: Optuna's.
-        records: of the loss.
-        trials: how many there shall be in all.
-        max_epochs: length of a trial.
-        grace_epochs: first milestone of the rungs.
-        reduction_factor: of the rungs.
-        seed: of the draws.
-        checkpoints: newest checkpoint of each trial, by trial id.
-    """
+    epoch: int
+    path: str
 
-    def __init__(
-        self,
-        name: str,
-        space: SearchSpace,
-        storage: BaseStorage,
-        records: LossRecords,
-        *,
-        trials: int,
-        max_epochs: int,
-        grace_epochs: int,
-        reduction_factor: float,
-        seed: int,
-        checkpoints: Mapping[str, Checkpoint] | None = None,
-    ) -> None:
-        self.loss = space.loss
-        self.max_epochs = max_epochs
-        self.tally = Tally(trials)
-        self._space, self._records = space, records
-        self._checkpoints = dict(checkpoints or {})
-        self._rungs = Rungs(grace_epochs, max_epochs, reduction_factor)
-        # No pruner: the rungs prune, at the same epochs whatever the order in which results come in.
-        self._study = optuna.create_study(
-            study_name=name,
-            storage=storage,
-            direction="maximize",
-            sampler=RepeatableTPESampler(seed, STARTUP_TRIALS),
-            pruner=optuna.pruners.NopPruner(),
-            load_if_exists=True,
-        )
-        self._storage = self._study._storage  # Optuna's cached view of `storage`
-        self._events = {(event["trial_id"], event["event"]) for event in records.read_events()}
-        self._recover()
 
-    def trial_id(self, number: int) -> str:
-        """Return the id of a trial in the records."""
-        return f"{self.loss}-{number:04d}"
+@dataclass(frozen=True)
+class Suggestion:
+    """A trial to run: its number in the book, its id in the records, its configuration, where to go on from."""
+
+    number: int
+    trial_id: str
+    config: dict[str, Any]
+    checkpoint: Checkpoint | None = None
+
+
+@dataclass
+class Tally:
+    """Where the trials of a book stand, and the accuracy that is worth showing."""
+
+    asked: int
+    finished: int = 0
+    stopped: int = 0
+    failed: int = 0
+    epochs: int = 0  # trained since this process started
+    running: dict[int, dict[str, Any]] = field(default_factory=dict)  # number -> newest epoch record
+    put_back: set[int] = field(default_factory=set)  # ran out of memory beside others and are to run again
+    best_number: int | None = None
+    best_accuracy: float = math.nan
+
+    @property
+    def done(self) -> int:
+        """Trials that need no more work."""
+        return self.finished + self.stopped + self.failed
+
+    @property
+    def started(self) -> int:
+        """Trials done or running."""
+        return self.done + len(self.running)
+
+
+class Book(Protocol):
+    """Hands out trials and takes in what became of them; each step is on record before Ray acts on it."""
+
+    tally: Tally
 
     def ask(self) -> Suggestion | None:
-        """Return the next trial to run, interrupted ones first, or None when as many as asked for were started."""
-        existing = self._study.get_trials(deepcopy=False)
-        waiting = next((trial for trial in existing if trial.state == TrialState.WAITING), None)
-        if waiting is None:
-            if len(existing) >= self.tally.asked:
-                return None
-            if len(existing) < len(self._space.first_points):
-                self._study.enqueue_trial(self._space.first_points[len(existing)])
-        number = waiting.number if waiting is not None else len(existing)
-        trial = self._study.ask()
-        assert trial.number == number, "another process asks for trials of this study"
-        config = self._space.suggest(trial)
-        trial_id = self.trial_id(number)
-        trial.set_user_attr("trial_id", trial_id)
-        checkpoint = self._checkpoints.get(trial_id)
-        if self._is_recorded(trial_id, "started"):
-            self._records.event(trial_id, "resumed", config=config, epoch=checkpoint.epoch if checkpoint else 0)
-        else:
-            self._record(trial_id, "started", config=config)
-        self.tally.running[number] = {}
-        self.tally.put_back.discard(number)
-        return Suggestion(number, trial_id, config, checkpoint)
+        """Return the next trial to run, or None when no more shall start."""
 
     def epoch_done(self, number: int, result: Mapping[str, Any]) -> bool:
-        """Take in an epoch of a running trial and return whether it goes on.
-
-        A trial that does not is finished in the study when this returns, but for one at its full length: that is
-        :meth:`checkpointed`'s. A result with an ``error``, or without a finite ``val_accuracy``, fails the trial.
-        """
-        if not self.tally.running.get(number):
-            place = {key: result[key] for key in PLACE_FIELDS if key in result}
-            self._storage.set_trial_user_attr(self._id(number), "place", place)
-        if error := result.get("error"):
-            self.failed(number, error)
-            return False
-        record = {key: result[key] for key in (*EPOCH_FIELDS, "node_ip") if key in result}
-        epoch, accuracy = record["epoch"], record["val_accuracy"]
-        self._records.epoch(self.trial_id(number), record)
-        self.tally.running[number] = record
-        self.tally.epochs += 1
-        if not math.isfinite(accuracy):
-            self._storage.set_trial_user_attr(self._id(number), "diverged_epoch", epoch)
-            self._rungs.diverged(number, epoch)
-            self.failed(number, f"diverged: the loss was not finite in epoch {epoch}")
-            return False
-        self._storage.set_trial_intermediate_value(self._id(number), epoch, accuracy)
-        if epoch >= self.max_epochs:
-            return False
-        if not self._rungs.goes_on(number, epoch, accuracy):
-            self.stop(number, "below the rung's cutoff")
-            return False
-        return True
+        """Take in what a trial reported of an epoch, and return whether it goes on."""
 
     def checkpointed(self, number: int) -> None:
-        """Finish a running trial that has its full length: not before its weights are safe, it may be the best."""
-        record = self.tally.running[number]
-        if record.get("epoch", 0) >= self.max_epochs:
-            self._study.tell(number, record["val_accuracy"])
-            self._close(number, "finished")
+        """Take in that a running trial's newest epoch has its checkpoint in the storage."""
 
     def needs_checkpoint(self, number: int) -> bool:
-        """Return whether a trial is still to be ended, or is the best so far, whose weights will be kept."""
-        trial_id = self.trial_id(number)
-        if self._is_recorded(trial_id, "finished"):
-            return number == self.tally.best_number
-        return not (self._is_recorded(trial_id, "stopped") or self._is_recorded(trial_id, "failed"))
+        """Return whether the checkpoint of a trial that Ray is done with is still of use."""
 
     def stop(self, number: int, reason: str) -> None:
-        """End a running trial before its full length; one that has no epoch yet fails."""
-        if not self._study.get_trials(deepcopy=False)[number].intermediate_values:
-            self.failed(number, reason)
-            return
-        self._storage.set_trial_user_attr(self._id(number), "reason", reason)
-        self._study.tell(number, state=TrialState.PRUNED)
-        self._close(number, "stopped")
-
-    def failed(self, number: int, error: str) -> None:
-        """End a running trial that broke."""
-        self._storage.set_trial_user_attr(self._id(number), "error", error)
-        self._study.tell(number, state=TrialState.FAIL)
-        self._close(number, "failed")
+        """End a running trial before its full length."""
 
     def given_up(self, number: int, error: str) -> None:
-        """End a running trial whose worker was lost too often."""
-        self.failed(number, error)
-
-    def interrupted(self) -> None:
-        """Put what runs back among the waiting, for a later resume."""
-        for number in list(self.tally.running):
-            self._wait(number)
-
-    def put_back(self, number: int, error: str) -> None:
-        """Put a trial back among the waiting that ran out of memory beside others."""
-        self.tally.put_back.add(number)
-        self._wait(number, error=error)
-
-    def know(self, checkpoints: Mapping[str, Checkpoint]) -> None:
-        """Take in the newest checkpoint of each trial, by trial id."""
-        self._checkpoints = dict(checkpoints)
-
-    def _wait(self, number: int, **details: Any) -> None:
-        self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
-        self._records.event(self.trial_id(number), "interrupted", **details)
-        del self.tally.running[number]
+        """Take in that a trial's worker was lost too often."""
 
     def restarted(self, number: int, error: str) -> None:
-        """Note that Ray runs a trial again, from its last checkpoint, after its worker was lost; maybe elsewhere."""
-        self.tally.running[number] = {}
-        self._records.event(self.trial_id(number), "resumed", error=error)
+        """Take in that a trial's worker was lost, and that Ray runs the trial again."""
 
-    def best(self) -> FrozenTrial | None:
-        """Return the trial with the highest accuracy after its full length, else the highest of the stopped ones."""
-        trials = self._study.get_trials(deepcopy=False)
-        for state in (TrialState.COMPLETE, TrialState.PRUNED):
-            judged = [trial for trial in trials if trial.state == state and trial.value is not None]
-            if judged:
-                return max(judged, key=lambda trial: (trial.value, -trial.number))
-        return None
+    def put_back(self, number: int, error: str) -> None:
+        """Take in that a trial ran out of memory beside others: it says nothing of the trial, which is asked again."""
 
-    def config_of(self, trial: FrozenTrial) -> dict[str, Any]:
-        """Return a trial's drawn configuration, as :meth:`ask` gave it."""
-        return self._space.suggest(optuna.trial.FixedTrial(trial.params))  # type: ignore[arg-type]
+    def know(self, checkpoints: Mapping[str, Checkpoint]) -> None:
+        """Take in where trials that were put back go on: newest checkpoint of each trial, by its id."""
 
-    def waiting(self) -> list[int]:
-        """Return the numbers of interrupted trials."""
-        trials = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return [trial.number for trial in trials]
+    def interrupted(self) -> None:
+        """Put back what runs, for a later resume."""
 
     def is_open(self, number: int) -> bool:
         """Return whether a trial is running."""
-        return number in self.tally.running
-
-    def _id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
-
-    def _is_recorded(self, trial_id: str, event: str) -> bool:
-        return (trial_id, event) in self._events
-
-    def _record(self, trial_id: str, event: str, **details: Any) -> None:
-        self._records.event(trial_id, event, **details)
-        self._events.add((trial_id, event))
-
-    def _close(self, number: int, event: str) -> None:
-        """Record how a trial ended that the study already knows as finished."""
-        trial = self._study.get_trials(deepcopy=False)[number]
-        self.tally.running.pop(number, None)
-        setattr(self.tally, event, getattr(self.tally, event) + 1)
-        best = self.best()
-        if best is not None and best.value is not None:
-            self.tally.best_number, self.tally.best_accuracy = best.number, best.value
-        if not self._is_recorded(self.trial_id(number), event):
-            self._record(self.trial_id(number), event, **_ending(trial))
-
-    def _recover(self) -> None:
-        """Bring study, rungs and records into step after whatever ended the last process."""
-        endings: dict[TrialState, str] = {
-            TrialState.COMPLETE: "finished",
-            TrialState.PRUNED: "stopped",
-            TrialState.FAIL: "failed",
-        }
-        for trial in self._study.get_trials(deepcopy=False):
-            reached = trial.last_step or 0
-            if trial.state == TrialState.RUNNING:
-                self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-            if trial.state in endings:
-                self._close(trial.number, endings[trial.state])
-            else:
-                # Later epochs are run again, and judged again where they were not.
-                checkpoint = self._checkpoints.get(self.trial_id(trial.number))
-                reached = checkpoint.epoch if checkpoint else 0
-            known = {epoch: value for epoch, value in trial.intermediate_values.items() if epoch <= reached}
-            self._rungs.replay(trial.number, known)
-            if "diverged_epoch" in trial.user_attrs:
-                self._rungs.diverged(trial.number, trial.user_attrs["diverged_epoch"])
-
-
-def _ending(trial: FrozenTrial) -> dict[str, Any]:
-    place = trial.user_attrs.get("place", {})
-    details: dict[str, Any] = {"epoch": trial.last_step or 0, "val_accuracy": trial.value, **place}
-    return details | {key: trial.user_attrs[key] for key in ("reason", "error") if key in trial.user_attrs}

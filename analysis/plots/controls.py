@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from analysis.claims import adaptivity
+from analysis.formatting import listed
+from analysis.formatting import percent as percent_text
 from analysis.load import Run
 from analysis.plots.bands import SeedCurves, add_band, curves_of_role
 from analysis.plots.forest import few_seeds, forest, strip, two_lines
@@ -13,9 +14,8 @@ from analysis.plots.paired import comparisons, failures, nothing_tested
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect, named
 from analysis.plots.style import arm_name, look, new_figure, percent, shown
 from analysis.plots.tables import verdict_table, verdicts_by_run
-from analysis.verdict import CONTROLS
-from analysis.wording import listed
-from analysis.wording import percent as percent_text
+from analysis.statistics.claims import adaptivity
+from analysis.statistics.verdict import CONTROLS
 
 __all__ = ["build_controls", "control_accuracies", "control_differences", "control_margins"]
 

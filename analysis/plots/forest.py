@@ -7,10 +7,10 @@ from typing import Literal
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.formatting import interval_pp, p_value, points
+from analysis.formatting import percent as percent_text
 from analysis.plots.style import GREY, INK, arm_name, look, new_figure, percent, shown
-from analysis.stats import MIN_SEEDS, PairedDifference
-from analysis.wording import interval_pp, p_value, points
-from analysis.wording import percent as percent_text
+from analysis.statistics.stats import MIN_SEEDS, PairedDifference
 
 __all__ = ["Comparison", "described", "few_seeds", "forest", "row_name", "strip", "two_lines"]
 

@@ -7,7 +7,7 @@ from analysis.plots.paired import nothing_tested
 from analysis.plots.picture import NamedRun, Picture, Sheet, named
 from analysis.plots.style import safe
 from analysis.plots.tables import accuracy_table, budget_table, provenance_table
-from analysis.verdict import Verdict
+from analysis.statistics.verdict import Verdict
 
 __all__ = ["build_overview", "differences", "statements"]
 

@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.claims import PUBLISHED
+from analysis.formatting import listed
 from analysis.load import Run
 from analysis.plots.forest import Comparison, described, few_seeds, forest
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect, named
 from analysis.plots.style import arm_name, look, new_figure, percent, shown
 from analysis.plots.tables import verdict_table, verdicts_by_run
-from analysis.stats import paired_difference
-from analysis.verdict import Kind, verdicts
-from analysis.wording import listed
+from analysis.statistics.claims import PUBLISHED
+from analysis.statistics.stats import paired_difference
+from analysis.statistics.verdict import Kind, verdicts
 
 __all__ = [
     "build_paired",

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from analysis.formatting import percent as percent_text
 from analysis.load import Run
 from analysis.plots.bands import validation_images
 from analysis.plots.picture import NamedRun, PassingNote, Picture, Sheet, collect, slug
@@ -36,7 +37,6 @@ from analysis.plots.style import (
     safe,
     tint,
 )
-from analysis.wording import percent as percent_text
 
 __all__ = ["build_parameters", "importances", "parallel_coordinates", "slices"]
 

@@ -7,14 +7,14 @@ import pandas as pd
 import plotly.graph_objects as go
 from statsmodels.stats.proportion import proportion_confint
 
-from analysis.draws import collapse_bound
 from analysis.load import Run
 from analysis.plots.bands import validation_images
 from analysis.plots.forest import strip, two_lines
 from analysis.plots.paired import failures
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect
 from analysis.plots.style import accuracy_axis, arm_name, errors, look, new_figure, percent, shown, tint
-from analysis.stats import ExpectedMaximum, expected_maximum
+from analysis.statistics.robustness import collapse_bound
+from analysis.statistics.stats import ExpectedMaximum, expected_maximum
 
 __all__ = ["build_robustness", "collapse_shares", "draw_accuracies", "expected_maxima"]
 

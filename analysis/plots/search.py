@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.formatting import listed
+from analysis.formatting import percent as percent_text
 from analysis.load import Run
 from analysis.plots.bands import validation_images
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect
 from analysis.plots.style import GREY, INK, accuracy_axis, arm_name, errors, look, new_figure, safe, shown, tint
-from analysis.wording import listed
-from analysis.wording import percent as percent_text
 
 __all__ = ["best_so_far", "build_search", "rung_epochs", "rungs", "survival"]
 

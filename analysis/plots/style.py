@@ -9,8 +9,8 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from analysis.formatting import name_of
 from analysis.plots.picture import plain
-from analysis.wording import name_of
 
 __all__ = [
     "GRAPH_CONFIG",

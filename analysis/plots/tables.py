@@ -5,13 +5,13 @@ from typing import Any
 import pandas as pd
 
 from analysis.findings import Findings
+from analysis.formatting import duration, interval_pp, listed, p_value, percent, points
 from analysis.load import Run
 from analysis.plots.bands import best_trial
 from analysis.plots.picture import NamedRun, Table, plain
 from analysis.plots.style import arm_name
-from analysis.speed import convergence
-from analysis.verdict import Kind, Verdict, verdicts
-from analysis.wording import duration, interval_pp, listed, p_value, percent, points
+from analysis.statistics.convergence import convergence
+from analysis.statistics.verdict import Kind, Verdict, verdicts
 
 __all__ = ["accuracy_table", "budget_table", "provenance_table", "speed_table", "verdict_table", "verdicts_by_run"]
 

@@ -13,7 +13,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from search_spaces import SEARCH_SPACES, Parameter
 from tune.records import LossRecords, write_json
-from tune.rungs import Rungs
+from tune.search.rungs import Rungs
 
 START_TIME = 1_760_000_000.0  # unix time at which every example begins
 

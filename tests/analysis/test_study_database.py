@@ -7,13 +7,14 @@ from pathlib import Path
 import optuna
 import pytest
 
-from analysis import live, study_database
+from analysis import study_database
+from analysis.live import server as live
 from analysis.load import load_run
 from analysis.plots import PAGES
 from analysis.plots.studies import StudyError, read_trials
 from tests.postgres import Proxy
 from tune.records import RecordError, read_json, write_json
-from tune.study_url import VARIABLE
+from tune.storage.url import VARIABLE
 
 PAGE = next(page for page in PAGES if page.key == "parameters")
 

@@ -12,7 +12,7 @@ from tests.trainables.small_actors import EPOCHS, Actor, actor_of, saved, steps,
 from trainables.data import TrainingData
 from trainables.trainable import STATE_FILE, MarginTrainable, TrialData
 from trainables.training import Trainer
-from tune.book import PLACE_FIELDS
+from tune.study import PLACE_FIELDS
 
 EXAMINED = {"test_accuracy", "test_loss", "confusion", "angle_histograms"}
 VALIDATED = {"val_accuracy", "val_loss"}

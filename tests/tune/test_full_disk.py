@@ -14,10 +14,10 @@ import sqlalchemy
 from ray.tune import TuneError
 
 from trainables.errors import UserError
+from tune.execution.scheduler import BookCallback, BookScheduler
+from tune.execution.searcher import BookSearcher
 from tune.full_disk import DiskFullError, LeaveRay, full_disk_said, is_full_disk, leaving_when_full
 from tune.records import RecordFile, read_json, read_records, write_json
-from tune.scheduler import BookCallback, BookScheduler
-from tune.searcher import BookSearcher
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 RAY_SAYS = (

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tune import provenance
-from tune.study_url import VARIABLE
+from tune.storage.url import VARIABLE
 
 
 @pytest.fixture

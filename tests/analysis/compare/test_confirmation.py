@@ -8,7 +8,7 @@ import pytest
 
 from analysis.compare import comparison, comparison_csv, comparison_markdown, comparison_text
 from analysis.load import load_run
-from analysis.verdict import verdicts
+from analysis.statistics.verdict import verdicts
 from tests.analysis.compare.conftest import strict
 
 EXAMPLES = {

@@ -8,12 +8,12 @@ import torchvision
 
 import analysis.compare
 import analysis.dashboard
-import tune.confirmation
-import tune.search
+import tune.confirmation.run
+import tune.search.run
 from tune import run_search
-from tune.confirmation import ConfirmOutcome
+from tune.confirmation.run import ConfirmOutcome
 from tune.records import write_json
-from tune.search import Outcome
+from tune.search.run import Outcome
 from tune.settings import RUN_FILE, ConfirmSettings, SearchSettings
 
 TEAM, WITH_SECRET = "postgresql://u@h/db", "postgres://u:s%40cret@h/db"  # of a team's database
@@ -74,8 +74,8 @@ def searched(monkeypatch):
             return self.confirmation
 
     search = Search()
-    monkeypatch.setattr(tune.search, "run_search", search)
-    monkeypatch.setattr(tune.confirmation, "run_confirmation", search.confirm)
+    monkeypatch.setattr(tune.search.run, "run_search", search)
+    monkeypatch.setattr(tune.confirmation.run, "run_confirmation", search.confirm)
     monkeypatch.setattr(analysis.compare, "comparison_text", lambda folders: f"compared {folders[0]}")
     monkeypatch.setattr(analysis.dashboard, "write_report", lambda folders, page: None)
     return search

@@ -4,7 +4,7 @@ import pytest
 
 import analysis.dashboard
 from tests.tune.run_search.conftest import TEAM, write_json_run
-from tune.confirmation import ConfirmOutcome
+from tune.confirmation.run import ConfirmOutcome
 
 
 @pytest.mark.parametrize(("signal", "code"), [("SIGINT", 130), ("SIGTERM", 143)])

@@ -1,0 +1,1 @@
+"""What the records show: pure functions from loaded runs to numbers and verdicts."""

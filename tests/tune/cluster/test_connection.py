@@ -1,0 +1,338 @@
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+
+import pytest
+import ray
+
+from trainables.errors import UserError
+from trainables.models import MODELS
+from tune.cluster import connection as cluster
+from tune.cluster.connection import Capacity, Interruption, Slots, plan_slots
+from tune.cluster.nodes import Machines
+
+# --- Sharing out what there is ---------------------------------------------------------------------------------------
+
+SMALL, LARGE = "ArcFaceCNN", "resnet9"  # by default an eighth and a half of a GPU
+
+
+def resources(size: tuple[float, float]) -> dict[str, float]:
+    cpus, gpus = size
+    return {"CPU": float(cpus), "memory": 1e9} | ({"GPU": float(gpus)} if gpus else {})
+
+
+@pytest.fixture
+def machines(monkeypatch):
+    """Makes a cluster of machines, each given as (CPUs, GPUs)."""
+
+    def make(*sizes: tuple[float, float], to_come: tuple[tuple[float, float], ...] = (), unseen: bool = False) -> None:
+        found = Machines([resources(size) for size in sizes], [resources(size) for size in to_come], unseen)
+        monkeypatch.setattr(cluster, "machines", lambda: found)
+
+    return make
+
+
+def test_the_shares_of_a_gpu_are_what_these_tests_take_them_for():
+    assert (MODELS[SMALL].gpus_per_trial, MODELS[LARGE].gpus_per_trial) == (0.125, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "model", "cpus", "gpus", "most", "slots"),
+    [
+        # Without GPUs every core is busy.
+        ([(2, 0)], SMALL, None, None, None, Slots(1, 0, 2, 1)),
+        ([(8, 0)], LARGE, None, None, None, Slots(1, 0, 8, 1)),
+        ([(8, 0)], SMALL, 3, None, None, Slots(3, 0, 2, 1)),
+        ([(2, 0)], SMALL, 0.5, None, None, Slots(0.5, 0, 4, 1)),
+        ([(7, 0)], SMALL, 0.28, None, None, Slots(0.28, 0, 25, 1)),  # whatever 7 / 0.28 is in floating point
+        ([(4, 0), (2, 0)], SMALL, None, None, None, Slots(1, 0, 6, 2)),
+        ([(3, 0), (3, 0)], SMALL, 2, None, None, Slots(2, 0, 2, 2)),  # no trial spans two machines
+        # A GPU is shared by as many small trials as it holds, and so are its machine's cores.
+        ([(8, 1)], SMALL, None, None, None, Slots(1, 0.125, 8, 1)),
+        ([(8, 1)], LARGE, None, None, None, Slots(4, 0.5, 2, 1)),
+        ([(64, 1)], LARGE, None, None, None, Slots(4, 0.5, 2, 1)),  # more cores than four do a trial no good
+        ([(4, 1)], SMALL, None, None, None, Slots(1, 0.125, 4, 1)),  # as many as there are cores
+        ([(16, 2)], LARGE, None, None, None, Slots(4, 0.5, 4, 1)),
+        # Some machines have GPUs: trials go there, with a share of those machines' cores.
+        ([(32, 0), (4, 1)], LARGE, None, None, None, Slots(2, 0.5, 2, 2)),
+        # What was asked for.
+        ([(8, 1)], SMALL, None, 0, None, Slots(1, 0, 8, 1)),
+        ([(8, 1)], SMALL, None, 0.25, None, Slots(2, 0.25, 4, 1)),
+        ([(16, 2)], SMALL, 1, 0.4, None, Slots(1, 0.4, 4, 1)),  # two on each GPU: what is left of both makes no fifth
+        ([(16, 4)], SMALL, 1, 2, None, Slots(1, 2, 2, 1)),
+        ([(16, 3)], SMALL, 1, 2, None, Slots(1, 2, 1, 1)),
+        ([(4, 1)], SMALL, 2, 0.1, None, Slots(2, 0.1, 2, 1)),
+        # At most so many at a time.
+        ([(8, 0)], SMALL, None, None, 3, Slots(1, 0, 3, 1)),
+        ([(2, 0)], SMALL, None, None, 5, Slots(1, 0, 2, 1)),
+    ],
+)
+def test_trials_share_the_hardware(machines, sizes, model, cpus, gpus, most, slots):
+    machines(*sizes)
+    assert plan_slots(model, cpus, gpus, most) == slots
+
+
+@pytest.mark.parametrize(
+    ("up", "to_come", "most", "slots"),
+    [
+        # From no worker at all: the head has no core for trials.
+        ([(0, 0)], [(8, 1), (8, 1)], None, Slots(1, 0.125, 16, 1)),
+        ([(0, 0)], [(8, 1), (8, 1)], 3, Slots(1, 0.125, 3, 1)),
+        ([(0, 0), (8, 1)], [(8, 1)], None, Slots(1, 0.125, 16, 2)),
+        ([(2, 0)], [(2, 0)], None, Slots(1, 0, 4, 1)),
+    ],
+)
+def test_machines_count_that_the_autoscaler_may_still_add(machines, up, to_come, most, slots):
+    machines(*up, to_come=tuple(to_come))
+    assert plan_slots(SMALL, None, None, most) == slots
+
+
+def test_what_no_machine_to_come_has_is_refused_too(machines):
+    machines((0, 0), to_come=((8, 1),))
+    with pytest.raises(UserError, match="--gpus-per-trial 2: no machine has more than 1"):
+        plan_slots(SMALL, None, 2, None)
+
+
+def test_an_autoscaler_that_cannot_be_seen_is_told_how_much_to_add(machines):
+    machines((0, 0), unseen=True)
+    assert plan_slots(SMALL, 4, 1, 6) == Slots(4, 1, 6, 1)
+    with pytest.raises(UserError, match="say with --max-concurrent how many trials"):
+        plan_slots(SMALL, 4, 1, None)
+    machines((8, 1), unseen=True)
+    assert plan_slots(SMALL, 4, 0.5, None) == Slots(4, 0.5, 2, 1)
+
+
+def test_capacity_follows_the_machines(machines, monkeypatch):
+    clock = iter(range(0, 1000, 10))  # seconds, each later than the last by more than a count stays good for
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: next(clock))
+    machines((2, 0))
+    capacity = Capacity(plan_slots(SMALL, None, None, 5))
+    assert capacity() == 2
+    machines((2, 0), (2, 0))
+    assert capacity() == 4
+    machines((2, 0), (2, 0), (2, 0))
+    assert capacity() == 5  # what was asked for at most
+    machines((2, 0))
+    assert capacity() == 2
+    machines()
+    assert capacity() == 1  # something must wait, or nothing would be added
+
+
+def test_machines_are_not_counted_at_every_step(machines, monkeypatch):
+    machines((2, 0))
+    capacity = Capacity(plan_slots(SMALL, None, None, None))
+    monkeypatch.setattr(cluster, "machines", lambda: pytest.fail("counted"))
+    assert [capacity() for _ in range(100)] == [2] * 100
+
+
+@pytest.mark.parametrize(
+    ("sizes", "cpus", "gpus", "message"),
+    [
+        ([(8, 0)], None, 1, "--gpus-per-trial 1: no machine has more than 0; ask for less, or 0 to train on CPUs"),
+        ([(8, 1), (8, 1)], None, 2, "--gpus-per-trial 2: no machine has more than 1; "),
+        ([(2, 0), (4, 0)], 5, None, "--cpus-per-trial 5: no machine has more than 4; ask for less"),
+        ([(8, 0), (2, 1)], 4, 1, "--cpus-per-trial 4: no machine with 1 GPU has more than 2; ask for less"),
+        ([], None, None, "--cpus-per-trial 1: no machine has more than 0"),
+    ],
+)
+def test_what_no_machine_has_is_refused_rather_than_waited_for(machines, sizes, cpus, gpus, message):
+    machines(*sizes)
+    with pytest.raises(UserError) as error:
+        plan_slots(SMALL, cpus, gpus, None)
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(0.5, 1), (1, 1), (1.9, 1), (4, 4)])
+def test_a_trial_gets_whole_threads_and_at_least_one(cpus, threads):
+    assert Slots(cpus, 0, 1, 1).threads == threads
+
+
+@pytest.mark.parametrize(
+    ("slots", "fewer"),
+    [
+        (Slots(1, 0.125, 8, 1), Slots(1, 0.25, 4, 1)),
+        (Slots(2, 1 / 3, 6, 1), Slots(2, 2 / 3, 3, 1)),
+        (Slots(4, 0.6, 2, 2), Slots(4, 1, 1, 2)),
+        (Slots(1, 0, 5, 1), Slots(1, 0, 2, 1)),
+        (Slots(1, 0.25, 4, 1, "GPU", 7), Slots(1, 0.5, 2, 1, "GPU", 7)),
+        # Each has its memory to itself already.
+        (Slots(4, 1, 2, 1), None),
+        (Slots(8, 2, 1, 1), None),
+        (Slots(1, 0.125, 1, 1), None),
+        (Slots(1, 0, 1, 1), None),
+    ],
+)
+def test_half_as_many_trials_share_the_memory(slots, fewer):
+    assert slots.halved() == fewer
+
+
+@pytest.mark.parametrize("slots", [Slots(1, 0.125, 8, 1), Slots(1, 1 / 3, 3, 1), Slots(1, 0, 7, 1)])
+def test_halving_ends_with_a_trial_that_shares_nothing(slots):
+    for _ in range(4):
+        slots = slots.halved() or slots
+    assert slots.halved() is None
+    assert slots.gpus_per_trial in {0, 1} or slots.concurrent == 1
+
+
+# --- The cluster of this machine -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def note(tmp_path, monkeypatch):
+    """The file in which Ray notes the address of the machine's cluster."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    return tmp_path / "ray" / "ray_current_cluster"
+
+
+def test_the_environment_names_the_cluster(note, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert cluster._surrounding_cluster() == "head:6379"
+
+
+def test_a_cluster_that_answers_is_found_by_its_note(note):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        note.write_text(address + "\n")
+        assert cluster._surrounding_cluster() == address
+
+
+def test_without_a_note_there_is_no_cluster(note):
+    assert cluster._surrounding_cluster() is None
+
+
+def test_a_note_that_outlived_its_cluster_is_not_believed(note):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    note.write_text(f"127.0.0.1:{port}")
+    assert cluster._surrounding_cluster() is None
+
+
+@pytest.mark.parametrize("content", ["", "no port", "host:port"])
+def test_a_note_that_is_no_address_is_not_believed(note, content):
+    note.write_text(content)
+    assert cluster._surrounding_cluster() is None
+
+
+def test_no_cluster_at_a_given_address_is_said_in_one_line(monkeypatch):
+    def refuse(**_):
+        raise ConnectionError("nobody there\nand much more")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(UserError) as error, cluster.connect(address, 0):
+            pytest.fail("connected")
+    assert str(error.value) == f"--address {address}: no Ray cluster answers there (nobody there)"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "no port", "host:99999999"])
+def test_ray_is_not_asked_where_nobody_listens(monkeypatch, address):
+    """It would try for minutes."""
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("asked"))
+    with pytest.raises(UserError, match="no Ray cluster answers there"), cluster.connect(address, 0):
+        pytest.fail("connected")
+
+
+def test_auto_needs_a_cluster(note, monkeypatch):
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("asked"))
+    with pytest.raises(UserError, match="--address auto: this machine is no node"), cluster.connect("auto", 0):
+        pytest.fail("connected")
+
+
+# --- What killed searches left behind --------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="processes are looked up in /proc")  # noqa: PTH112
+def test_only_folders_of_dead_processes_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "_temporary_parent", lambda: str(tmp_path))
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    mine = f"adaloss-ray-{os.getpid()}-x"
+    others = {mine, "adaloss-ray-notes", "somebody-elses-1", f"ray-{dead.pid}-x"}
+    gone = f"adaloss-ray-{dead.pid}-x"
+    for name in {*others, gone}:
+        (tmp_path / name / "inside").mkdir(parents=True)
+    cluster._remove_abandoned()
+    assert {path.name for path in tmp_path.iterdir()} == others
+
+
+def test_a_local_ray_leaves_no_folder_behind_even_if_it_does_not_start(tmp_path, monkeypatch):
+    seen = {}
+
+    def fail(**options):
+        seen.update(options)
+        assert os.listdir(tmp_path)  # noqa: PTH208
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(cluster, "_temporary_parent", lambda: str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setattr(ray, "init", fail)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(RuntimeError, match="no memory"), cluster.connect("local", 1000):
+        pytest.fail("connected")
+    assert list(tmp_path.iterdir()) == []
+    assert seen["object_store_memory"] > 2 * 1000
+
+
+@pytest.mark.parametrize(
+    ("folder", "parent"), [("/tmp", "/tmp"), ("/tmp/mine-12", "/tmp/mine-12"), ("/tmp/mine-12-", "/tmp")]
+)
+def test_sockets_have_names_that_are_short_enough(monkeypatch, folder, parent):
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: folder)
+    assert cluster._temporary_parent() == parent
+    session = "r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # with the highest process id
+    assert len(f"{parent}/{cluster._TEMPORARY_PREFIX}4194304-abcdefgh/{session}") <= 107
+
+
+# --- Signals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_handlers():
+    """Handlers that a test can tell from ours, put back as they were afterwards."""
+
+    def handler(number, frame):
+        pytest.fail("the signal was not listened for")
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield handler
+    for number, previous in before.items():
+        signal.signal(number, previous)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_noted(own_handlers, number):
+    interruption = Interruption()
+    with interruption.listening():
+        assert not interruption
+        signal.raise_signal(number)
+        assert interruption
+        assert interruption.signal == number
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)],
+)
+def test_the_second_signal_ends_the_program(own_handlers, first, second):
+    interruption = Interruption()
+    with interruption.listening():
+        signal.raise_signal(first)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(second)
+    assert interruption.signal == first
+
+
+def test_handlers_are_put_back_however_it_ends(own_handlers):
+    interruption = Interruption()
+    with interruption.listening():
+        assert signal.getsignal(signal.SIGINT) is not own_handlers
+    with contextlib.suppress(KeyboardInterrupt), interruption.listening():
+        raise KeyboardInterrupt
+    assert signal.getsignal(signal.SIGINT) is own_handlers
+    assert signal.getsignal(signal.SIGTERM) is own_handlers

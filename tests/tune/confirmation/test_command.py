@@ -1,0 +1,164 @@
+"""The whole confirmation, on the digits, as a user starts it."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from analysis.load import load_run
+from tune.confirmation.arms import CONTROLS
+from tune.records import read_json, read_records
+
+pytestmark = pytest.mark.cluster
+
+BUDGET = (
+    "--dataset", "digits", "--loss", "arcface", "--loss", "adaloss", "--trials", 2, "--max-epochs", 3,
+    "--grace-epochs", 1, "--batch-size", 128, "--train-size", 262,
+)  # fmt: skip
+ASKED = ("--confirm-seeds", 2, "--controls", "--robustness", 1)
+RUNS = {"candidate": 12, "winner": 4, "untuned": 4, "control": 2 * len(CONTROLS), "robustness": 3}
+
+
+def results_of(folder):
+    return read_records(folder / "confirm.jsonl")
+
+
+def without_time(results):
+    """What a run is, less what the clock says; in an order of its own."""
+    clocks = {"time", "seconds", "images_per_s"}
+    kept = [{k: v for k, v in result.items() if k not in clocks} for result in results]
+    for result in kept:
+        result["curve"] = [{k: v for k, v in epoch.items() if k not in clocks} for epoch in result["curve"]]
+    return sorted(kept, key=lambda result: result["run_id"])
+
+
+@pytest.fixture(scope="module")
+def confirmed(search):
+    done = search("confirmed", *BUDGET, *ASKED)
+    assert done.returncode == 0, done.stderr
+    return search.output / "confirmed", done
+
+
+def test_every_run_is_there_once(confirmed):
+    folder, _ = confirmed
+    results = results_of(folder)
+    assert len({result["run_id"] for result in results}) == len(results)
+    assert {role: sum(r["role"] == role for r in results) for role in RUNS} == RUNS
+    for result in results:
+        assert result["error"] is None
+        assert result["epochs"] == len(result["curve"]) == 3
+        is_tested = result["role"] in {"winner", "untuned", "control"}
+        assert (result["test_accuracy"] is not None) == is_tested
+        assert (result["val_accuracy"] is None) == is_tested
+        assert ("val_accuracy" in result["curve"][0]) == (not is_tested)
+
+
+def test_what_was_tested_has_a_confusion_and_angles_of_all_test_images(confirmed):
+    folder, _ = confirmed
+    for result in results_of(folder):
+        if result["test_accuracy"] is None:
+            assert result["confusion"] is None
+            continue
+        confusion = result["confusion"]
+        assert sum(map(sum, confusion)) == 297
+        correct = sum(confusion[label][label] for label in range(10))
+        assert correct / 297 == pytest.approx(result["test_accuracy"])
+        for when in ("before", "after"):
+            for of in ("own", "nearest_other"):
+                counts = result["angle_histograms"][when][of]
+                assert len(counts) == 90
+                assert sum(counts) == 297
+
+
+def test_a_replay_applies_the_margins_of_the_other_seed(confirmed):
+    folder, _ = confirmed
+    results = {result["run_id"]: result for result in results_of(folder)}
+    epochs = read_records(folder / "confirm" / "epochs.jsonl")
+    replays = [result for result in results.values() if result["arm"] == "yoked_replay"]
+    assert {replay["config"]["loss_args"]["replay_of"] for replay in replays} == {
+        run_id for run_id, result in results.items() if result["role"] == "winner" and result["arm"] == "adaloss"
+    }
+    for replay in replays:
+        partner = replay["config"]["loss_args"]["replay_of"]
+        assert results[partner]["pair"] != replay["pair"]
+        steps = [m for e in epochs if e["run_id"] == partner for m in e["margin_steps_rad"]]
+        assert len(steps) == 3 * ((262 + 250) // 128)
+        # What a schedule reports of an epoch is the margin of the step after it.
+        after = [epoch["margin_rad"] for epoch in replay["curve"]]
+        assert after == pytest.approx([steps[4], steps[8], steps[11]], abs=1e-7)
+
+
+def test_the_output_ends_with_the_verdict_and_the_page(confirmed):
+    folder, done = confirmed
+    assert done.stderr == ""
+    assert "AdaLoss - ArcFace" in done.stdout
+    assert "2 paired seeds can never show a difference" in done.stdout
+    assert done.stdout.rstrip().endswith("report.html")
+    assert (folder / "report.html").stat().st_size < 8e6
+    assert not (folder / "confirm" / "checkpoints").exists()
+    assert not (folder / "checkpoints").exists()
+
+
+def test_the_records_load_as_tables(confirmed):
+    folder, _ = confirmed
+    run = load_run(folder)
+    assert len(run.accuracies("winner", "adaloss")) == 2
+    assert run.confirmation["controls"] is True
+
+
+def test_resume_of_a_finished_run_changes_nothing(search, confirmed):
+    folder, done = confirmed
+    before = (folder / "confirm.jsonl").read_bytes()
+    again = search("confirmed", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert (folder / "confirm.jsonl").read_bytes() == before
+    verdict = done.stdout[done.stdout.index("AdaLoss - ArcFace") :].splitlines()[0]
+    assert verdict in again.stdout
+
+
+def test_a_confirmation_that_is_killed_again_and_again_ends_as_an_undisturbed_one(search, confirmed):
+    """SIGKILL in every stage, then resume: no seed twice, the same numbers, the same table."""
+    undisturbed, _ = confirmed
+    folder = search.output / "killed"
+    kills = 0
+    process = search.start("killed", *BUDGET, *ASKED, "--max-concurrent", 1)
+    for enough in (1, 15, 18, 25, 31):
+        deadline = time.monotonic() + 600
+        while process.poll() is None and len(_complete_lines(folder / "confirm.jsonl")) < enough:
+            assert time.monotonic() < deadline, "waited too long"
+            time.sleep(0.05)
+        assert process.poll() is None, process.communicate()[1]
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        kills += 1
+        process = search.start("killed", "--resume")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert kills == 5
+    results = results_of(folder)
+    assert len({result["run_id"] for result in results}) == len(results)
+    assert without_time(results) == without_time(results_of(undisturbed))
+    assert read_json(folder / "winner_adaloss.json") == read_json(undisturbed / "winner_adaloss.json")
+    assert load_run(folder).accuracies("winner", "adaloss").to_dict() == (
+        load_run(undisturbed).accuracies("winner", "adaloss").to_dict()
+    )
+
+
+def _complete_lines(path):
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
+
+
+def test_ctrl_c_says_how_to_go_on(search):
+    process = search.start("stopped", *BUDGET, "--confirm-seeds", 2)
+    folder = search.output / "stopped"
+    deadline = time.monotonic() + 300
+    while not _complete_lines(folder / "confirm.jsonl"):
+        assert time.monotonic() < deadline, "waited too long"
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (130, "")
+    assert "go on with: python tune/run_search.py --resume" in out

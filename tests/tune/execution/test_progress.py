@@ -1,0 +1,163 @@
+import io
+import itertools
+import math
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from tune.execution import progress as module
+from tune.execution.progress import LINE_INTERVAL_S, REDRAW_INTERVAL_S, Progress
+from tune.study import Tally
+
+
+def book(tally: Tally) -> SimpleNamespace:
+    """A study as far as the table looks at it."""
+    return SimpleNamespace(tally=tally)
+
+
+class Clock:
+    """Time that passes only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def books():
+    running = {4: {"epoch": 2, "val_accuracy": 0.9101}, 5: {}}
+    arcface = Tally(
+        12, finished=2, stopped=1, failed=1, epochs=31, running=running, best_number=2, best_accuracy=0.98765
+    )
+    return {"arcface": book(arcface), "softmax": book(Tally(12))}
+
+
+def plain() -> Console:
+    return Console(file=io.StringIO(), force_terminal=False, width=200)
+
+
+def terminal() -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
+
+
+def lines(console: Console) -> list[str]:
+    return console.file.getvalue().splitlines()
+
+
+# --- No terminal -----------------------------------------------------------------------------------------------------
+
+
+def test_without_a_terminal_lines_say_where_the_search_stands(clock, books):
+    console = plain()
+    with Progress(books, "digits", console) as progress:
+        clock.now += 3725
+        progress.on_step_end(1, [])
+    state = "arcface 4/12, 31 epochs, best val. acc. 98.77 % | softmax 0/12, 0 epochs"
+    assert lines(console) == [f"1:02:05 search: {state}", f"1:02:05 search ended: {state}"]
+
+
+def test_lines_come_no_more_often_than_a_person_reads(clock, books):
+    console = plain()
+    with Progress(books, "digits", console) as progress:
+        for _ in range(1000):
+            clock.now += 3.1 * LINE_INTERVAL_S / 1000
+            progress.on_step_end(1, [])
+        assert 3 <= len(lines(console)) <= 4
+
+
+def test_a_line_is_never_folded(clock, books):
+    console = Console(file=io.StringIO(), force_terminal=False, width=40)
+    with Progress(books, "digits", console):
+        pass
+    assert len(lines(console)) == 1
+    assert len(lines(console)[0]) > 40
+
+
+# --- A terminal ------------------------------------------------------------------------------------------------------
+
+
+def test_a_terminal_shows_a_table(clock, books):
+    console = terminal()
+    with Progress(books, "digits -> results/x", console) as progress:
+        clock.now += 61
+        progress.on_step_end(1, [])
+        shown = console.file.getvalue()
+    rows = [row.split() for row in shown.splitlines()]
+    assert "digits -> results/x   0:01:01" in shown
+    assert ["arcface", "4/12", "2", "1", "1", "98.77", "%", "#4", "e2", "91.01", "%,", "#5", "starting"] in rows
+    assert ["softmax", "0/12", "0", "0", "0", "-"] in rows
+    assert all(len(row) <= 120 for row in shown.replace("\x1b", "").splitlines())
+
+
+def test_the_table_is_drawn_no_more_often_than_needed(clock, books, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(module.Live, "update", lambda *_, **__: drawn.append(clock.now))
+    with Progress(books, "digits", terminal()) as progress:
+        for _ in range(100):
+            clock.now += REDRAW_INTERVAL_S / 10
+            progress.on_step_end(1, [])
+    assert 10 <= len(drawn) <= 11
+    assert all(later - earlier >= REDRAW_INTERVAL_S - 1e-9 for earlier, later in itertools.pairwise(drawn))
+
+
+def test_the_table_is_gone_in_the_end_even_after_an_error(clock, books):
+    console = terminal()
+    with pytest.raises(KeyError), Progress(books, "digits", console) as progress:
+        raise KeyError
+    assert not progress._live.is_started
+
+
+# --- Either ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [None, math.nan])
+@pytest.mark.parametrize("console", [plain, terminal])
+def test_an_accuracy_that_is_no_number_is_a_dash_or_left_out(clock, console, value):
+    tally = Tally(3, running={0: {"epoch": 1, "val_accuracy": value}})
+    shown = console()
+    with Progress({"arcface": book(tally)}, "digits", shown) as progress:
+        clock.now += 100
+        progress.on_step_end(1, [])
+    text = shown.file.getvalue()
+    assert "nan" not in text
+    assert "None" not in text
+    if console is plain:
+        assert "acc." not in text
+    else:
+        assert "#0 e1 -" in text
+
+
+def test_a_stage_without_validation_shows_what_it_has(clock):
+    running = {0: {"epoch": 3, "train_accuracy": 0.875}}
+    shown = terminal()
+    tally = Tally(3, finished=1, running=running, best_accuracy=0.5)
+    with Progress({"softmax": book(tally)}, "digits", shown, "confirmation", "mean acc.") as progress:
+        clock.now += 1
+        progress.on_step_end(1, [])
+    text = shown.file.getvalue()
+    assert "mean acc." in text
+    assert "50.00 %" in text
+    assert "#0 e3 87.50 %" in text
+
+
+@pytest.mark.parametrize("console", [plain, terminal])
+def test_a_lost_worker_is_told_to_the_user(clock, books, console):
+    shown = console()
+    trial = SimpleNamespace(config={"book": "arcface", "number": 4, "trial_id": "arcface-0004"})
+    with Progress(books, "digits", shown) as progress:
+        progress.on_trial_recover(1, [trial], trial)
+    assert "arcface-0004: worker lost, goes on from its last checkpoint" in shown.file.getvalue()
+
+
+def test_ray_pickles_nothing_of_it(books):
+    assert Progress(books, "digits", plain()).__getstate__() == {}

@@ -1,0 +1,31 @@
+"""Data sets: where they come from, how they are read, cached and split."""
+
+from trainables.data.datasets import (
+    DATASETS,
+    DataError,
+    DatasetSpec,
+    Split,
+    TrainingData,
+    check_dataset_name,
+    check_test_data,
+    default_data_dir,
+    load_test_data,
+    load_training_data,
+    resolve_dataset,
+    stratified_choice,
+)
+
+__all__ = [
+    "DATASETS",
+    "DataError",
+    "DatasetSpec",
+    "Split",
+    "TrainingData",
+    "check_dataset_name",
+    "check_test_data",
+    "default_data_dir",
+    "load_test_data",
+    "load_training_data",
+    "resolve_dataset",
+    "stratified_choice",
+]

@@ -1,0 +1,1 @@
+"""The Ray cluster: connecting, its nodes, what a trial gets of them."""

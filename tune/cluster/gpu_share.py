@@ -1,0 +1,112 @@
+"""Which part of a GPU a trial gets: as many share one as its memory holds, and as are worth it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+import optuna
+import torch
+from rich.console import Console
+
+from search_spaces import SEARCH_SPACES
+from trainables.data import TrainingData
+from trainables.devices import NoCudaDeviceError, device_for, is_out_of_memory
+from trainables.errors import UserError
+from trainables.memory import MemoryNeed, measure_need
+from trainables.models import MODELS
+from tune.cluster.connection import Slots, plan_slots
+from tune.execution.trials import search_data, trial_config
+from tune.settings import SearchSettings
+
+__all__ = ["share_of", "slots_for"]
+
+ANSWER_TIMEOUT_S = 180.0  # on a cluster whose GPUs are all busy, none is asked
+_GIBIBYTE = 2**30
+_Answer = TypeVar("_Answer")
+
+
+def slots_for(settings: SearchSettings, data: TrainingData, console: Console) -> Slots:
+    """Return how a run's trials share the connected cluster, GPUs by measured memory unless the user said how.
+
+    Raises:
+        UserError: no machine has what a trial needs, a GPU's memory is too small for one, or torch cannot use a GPU.
+    """
+    import ray
+
+    def planned(share: float | None) -> Slots:
+        return plan_slots(settings.model, settings.cpus_per_trial, share, settings.max_concurrent)
+
+    asked = settings.gpus_per_trial
+    slots = planned(asked)
+    if asked == 0 or not ray.cluster_resources().get("GPU"):
+        return slots
+    try:
+        if asked:
+            _on_gpu(asked, device_for, asked)
+            return slots
+        need = _measured(settings, data)
+    except _NoAnswerError as reason:
+        console.print(f"no GPU was examined: {reason}", markup=False, highlight=False, soft_wrap=True)
+        return slots
+    shown = f"{need.trial_bytes / _GIBIBYTE:.1f} of {need.total_bytes / _GIBIBYTE:.1f} GiB"
+    console.print(f"a trial needs {shown} of a GPU ({need.device}), measured", markup=False, highlight=False)
+    return replace(planned(share_of(need, settings.model)), gpu=need.device, gpu_bytes=need.trial_bytes)
+
+
+def share_of(need: MemoryNeed, model: str) -> float:
+    """Return the part of a GPU for a trial: its memory decides, but no smaller one than the model fills with work."""
+    worth_it = round(1 / MODELS[model].gpus_per_trial)
+    return 1 / max(1, min(need.trials, worth_it))
+
+
+def _measured(settings: SearchSettings, data: TrainingData) -> MemoryNeed:
+    import ray
+
+    configs = [trial_config(settings, data.spec, _known_good(loss)).to_dict() for loss in settings.losses]
+    test_bytes = data.spec.test_size * data.train.images[0].nbytes
+    try:
+        return _on_gpu(1, measure_need, configs, ray.put(search_data(data)), test_bytes)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"one trial of {settings.model} needs more memory than a GPU has; lower --batch-size "
+            f"{settings.batch_size}, or see what else uses the GPU"
+        ) from None
+
+
+class _NoAnswerError(Exception):
+    """Says why a GPU could not be asked."""
+
+
+def _on_gpu(share: float, function: Callable[..., _Answer], *arguments: object) -> _Answer:
+    """Return what a function answers in a process that has this share of some GPU of the cluster.
+
+    Raises:
+        UserError: torch cannot use that GPU.
+        torch.OutOfMemoryError: its memory was used up.
+        _NoAnswerError: no GPU was free, or the function broke.
+    """
+    import ray
+
+    task = ray.remote(num_cpus=0, num_gpus=share, max_retries=0, max_calls=1)(function).remote(*arguments)
+    try:
+        answer: _Answer = ray.get(task, timeout=ANSWER_TIMEOUT_S)
+    except ray.exceptions.GetTimeoutError:
+        ray.cancel(task, force=True)
+        raise _NoAnswerError(f"none was free for {ANSWER_TIMEOUT_S:g} s") from None
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, NoCudaDeviceError):
+            raise UserError(
+                f"Ray found a GPU, but {error.cause}; install a build of torch that the GPU's driver supports, or "
+                "train on CPUs with --gpus-per-trial 0"
+            ) from None
+        if is_out_of_memory(error.cause):
+            raise torch.OutOfMemoryError(str(error.cause)) from None
+        raise _NoAnswerError(str(error.cause).strip().partition("\n")[0]) from None
+    except ray.exceptions.RayError as error:
+        raise _NoAnswerError(str(error).strip().partition("\n")[0]) from None
+    return answer
+
+
+def _known_good(loss: str) -> dict[str, object]:
+    space = SEARCH_SPACES[loss]
+    return space.suggest(optuna.trial.FixedTrial(space.first_points[0]))  # type: ignore[arg-type]

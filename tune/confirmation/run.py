@@ -1,0 +1,251 @@
+"""From a finished search to numbers that can be compared: candidates on fresh seeds, winners and controls on paired."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ray import tune as ray_tune
+from rich.console import Console
+
+from search_spaces.published import CLAIMED, PUBLISHED
+from trainables.data import TrainingData, check_test_data, load_test_data
+from trainables.errors import UserError
+from trainables.trainable import TrialData
+from tune.cluster.connection import Interruption, Slots, connect
+from tune.cluster.gpu_share import slots_for
+from tune.cluster.node_check import Reach
+from tune.confirmation import arms
+from tune.confirmation.arm_study import ConfirmRecords, SeedRun, SeedRuns
+from tune.confirmation.arms import ADAPTIVE, Candidate
+from tune.execution.checkpoints import CheckpointStore
+from tune.execution.progress import Progress
+from tune.execution.runner import Stage, run_stage
+from tune.execution.trials import search_data, test_data, trial_config
+from tune.records import LossRecords, read_records, write_json
+from tune.run_file import add_confirmation, locked
+from tune.search.run import load_data
+from tune.settings import ConfirmSettings, SearchSettings
+
+__all__ = ["ConfirmOutcome", "run_confirmation"]
+
+
+@dataclass(frozen=True)
+class ConfirmOutcome:
+    """How a confirmation ended.
+
+    Args:
+        interrupted: the signal's name, or None.
+        broken: error by run, of runs that have no result; a resume tries them again.
+        left_out: losses of which the search found no configuration that works.
+    """
+
+    interrupted: str | None
+    broken: dict[str, str]
+    left_out: list[str]
+
+
+def run_confirmation(
+    settings: SearchSettings,
+    asked: ConfirmSettings,
+    *,
+    console: Console,
+    callbacks: Sequence[ray_tune.Callback] = (),
+) -> ConfirmOutcome:
+    """Confirm what a search found, or go on with it, until it is done or interrupted.
+
+    Args:
+        settings: of the search.
+        asked: of the confirmation.
+        console: where progress is shown.
+        callbacks: further ones for Ray.
+
+    Raises:
+        UserError: the search is not finished, or its data is missing.
+    """
+    asked.validate(settings.losses)
+    _check_finished(settings)
+    data = load_data(settings)
+    data_dir = Path(settings.data_dir) if settings.data_dir else None
+    check_test_data(settings.dataset, data_dir)
+    interruption = Interruption()
+    searched = data.train.images.nbytes + data.validation.images.nbytes
+    tested = data.spec.test_size * data.train.images[0].nbytes
+    with connect(settings.address, 2 * searched + tested):
+        slots = slots_for(settings, data, console)
+        with Reach(settings.confirm_checkpoint_root) as reach, locked(settings.folder), interruption.listening():
+            invocation = add_confirmation(settings, asked, data, slots)
+            confirmation = _Confirmation(
+                settings, asked, data, slots, interruption, reach, console, callbacks, invocation
+            )
+            confirmation.run(data_dir)
+    return ConfirmOutcome(
+        interrupted=interruption.signal.name if interruption.signal else None,
+        broken=confirmation.broken,
+        left_out=[loss for loss in settings.losses if loss not in confirmation.candidates],
+    )
+
+
+def _check_finished(settings: SearchSettings) -> None:
+    for loss in settings.losses:
+        events = read_records(settings.folder / loss / "trials.jsonl")
+        ended = {event["trial_id"] for event in events if event["event"] in {"finished", "stopped", "failed"}}
+        open_ = {event["trial_id"] for event in events} - ended
+        if open_ or (len(ended) < settings.trials and settings.time_budget_min is None):
+            raise UserError(
+                f"the search in {settings.folder} is not finished ({loss}: {len(ended)} of {settings.trials} trials); "
+                "go on with it by tune/run_search.py --resume"
+            )
+
+
+class _Confirmation:
+    """One confirmation under way: stage after stage, each from what the last one left on record."""
+
+    def __init__(
+        self,
+        settings: SearchSettings,
+        asked: ConfirmSettings,
+        data: TrainingData,
+        slots: Slots,
+        interruption: Interruption,
+        reach: Reach,
+        console: Console,
+        callbacks: Sequence[ray_tune.Callback],
+        invocation: int,
+    ) -> None:
+        self._settings, self._asked, self._data, self._slots = settings, asked, data, slots
+        self._interruption, self._console, self._callbacks = interruption, console, callbacks
+        self._reach, self._invocation = reach, invocation
+        self._records = ConfirmRecords(settings.folder)
+        self._store = CheckpointStore(settings.confirm_checkpoint_root)
+        self._chance = 1 / data.spec.num_classes
+        self.broken: dict[str, str] = {}
+        found = {
+            loss: arms.top_trials(LossRecords(settings.folder / loss), asked.candidates) for loss in settings.losses
+        }
+        self.candidates = {loss: candidates for loss, candidates in found.items() if candidates}
+
+    def run(self, data_dir: Path | None) -> None:
+        """Run what is not yet on record."""
+        settings, asked = self._settings, self._asked
+        seed = settings.seed
+        chosen = self._run(
+            "candidates",
+            {
+                **{
+                    f"{loss} candidates": arms.candidate_runs(loss, candidates, asked.candidate_seeds, seed)
+                    for loss, candidates in self.candidates.items()
+                },
+                **{
+                    f"{arm} random draws": runs
+                    for arm, runs in arms.robustness_runs(list(settings.losses), asked.robustness, seed).items()
+                },
+            },
+            lambda: search_data(self._data),
+        )
+        if not chosen:
+            return
+        winners = self._choose()
+
+        @functools.cache
+        def tested() -> TrialData:  # only now that everything is chosen is the test split read
+            return test_data(self._data, load_test_data(settings.dataset, data_dir))
+
+        paired = {loss: arms.winner_runs(loss, winner, asked.seeds, seed) for loss, winner in winners.items()}
+        if asked.controls or settings.dataset in CLAIMED:
+            paired |= {
+                f"{loss} untuned": arms.untuned_runs(loss, asked.seeds, seed) for loss in PUBLISHED if loss in winners
+            }
+        if not self._run("paired seeds", paired, tested):
+            return
+        if asked.controls and ADAPTIVE in winners and not self._run_controls(winners[ADAPTIVE], tested):
+            return
+        self._store.remove_all_but(())
+
+    def _run_controls(self, winner: Candidate, tested: Callable[[], TrialData]) -> bool:
+        images = len(self._data.train.labels) + len(self._data.validation.labels)
+        steps_per_epoch = images // min(self._settings.batch_size, images)
+        controls = arms.control_runs(
+            winner,
+            self._records,
+            self._asked.seeds,
+            self._settings.seed,
+            steps_per_epoch * self._settings.max_epochs,
+        )
+        missing = [arm for arm in arms.CONTROLS if arm not in controls]
+        if missing:
+            self._say(f"no run to take margins from for {', '.join(missing)}: left out")
+        return self._run("controls", controls, tested)
+
+    def _choose(self) -> dict[str, Candidate]:
+        winners = {}
+        for loss, candidates in self.candidates.items():
+            winner, means = arms.winner_of(candidates, self._records.results, self._asked.candidate_seeds, self._chance)
+            seeds = [
+                run.seed
+                for run in arms.candidate_runs(loss, [winner], self._asked.candidate_seeds, self._settings.seed)
+            ]
+            write_json(
+                self._settings.folder / f"winner_{loss}.json",
+                {
+                    "trial_id": winner.trial_id,
+                    "config": winner.config,
+                    "candidates": [
+                        {"trial_id": candidate.trial_id, "val_accuracy": mean, "seeds": seeds}
+                        for candidate, mean in zip(candidates, means, strict=True)
+                    ],
+                },
+            )
+            winners[loss] = winner
+        return winners
+
+    def _run(self, name: str, runs: Mapping[str, Sequence[SeedRun]], data: Callable[[], TrialData]) -> bool:
+        """Run a stage, and return whether every one of its runs is now on record."""
+        checkpoints = self._store.newest()
+        books = {
+            arm: SeedRuns(
+                of_arm,
+                self._records,
+                max_epochs=self._settings.max_epochs,
+                num_classes=self._data.spec.num_classes,
+                checkpoints=checkpoints,
+            )
+            for arm, of_arm in runs.items()
+            if of_arm
+        }
+        total = sum(book.tally.asked for book in books.values())
+        left = total - sum(book.tally.done for book in books.values())
+        if not left:
+            return True
+        self._say(f"confirmation, {name}: {left} of {total} runs to go, {self._settings.max_epochs} epochs each")
+        by_id = {run.run_id: run for of_arm in runs.values() for run in of_arm}
+        stage = Stage(
+            name=f"{name.replace(' ', '-')}-{self._invocation:03d}",
+            storage_path=self._settings.confirm_checkpoint_root,
+            data=data(),
+            to_trial=lambda suggestion: trial_config(
+                self._settings, self._data.spec, suggestion.config, by_id[suggestion.trial_id].seed
+            ),
+        )
+        progress = Progress(
+            books,
+            f"{self._settings.dataset}, {name} -> {self._settings.folder}",
+            self._console,
+            "confirmation",
+            "mean acc.",
+        )
+        run_stage(
+            stage,
+            books,
+            self._slots,
+            self._interruption,
+            progress,
+            trouble=self._reach.problem,
+            callbacks=self._callbacks,
+        )
+        for book in books.values():
+            self.broken |= book.broken
+        return all(run_id in self._records.results for run_id in by_id)
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Lets Ray run trials: thin adaptors over the study protocol."""

@@ -1,0 +1,125 @@
+"""A compact live table of a search; plain lines where the output is no terminal."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ray.tune import Callback
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tune.study import Book
+
+__all__ = ["Progress"]
+
+REDRAW_INTERVAL_S = 0.5
+LINE_INTERVAL_S = 30.0
+
+
+class Progress(Callback):
+    """Shows where a part of a run stands.
+
+    Args:
+        books: by name.
+        title: of the table.
+        console: where it is shown.
+        part: of the run.
+        accuracy: what the books' accuracy is.
+    """
+
+    def __init__(
+        self,
+        books: Mapping[str, Book],
+        title: str,
+        console: Console,
+        part: str = "search",
+        accuracy: str = "best val. acc.",
+    ) -> None:
+        self._books = books
+        self._title = title
+        self._part, self._accuracy = part, accuracy
+        self._console = console
+        self._started = time.monotonic()
+        self._shown = 0.0
+        self._live: Live | None = None
+
+    def __enter__(self) -> "Progress":
+        if self._console.is_terminal:
+            self._live = Live(self._table(), console=self._console, auto_refresh=False, transient=True)
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+        else:
+            self._say(final=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray pickles its whole set-up into tuner.pkl
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Show the newest state, not more often than a person can read."""
+        now = time.monotonic()
+        if self._live is not None and now - self._shown >= REDRAW_INTERVAL_S:
+            self._live.update(self._table(), refresh=True)
+            self._shown = now
+        elif self._live is None and now - self._shown >= LINE_INTERVAL_S:
+            self._say()
+            self._shown = now
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Say that Ray lost a trial's worker and runs the trial again."""
+        self._console.print(f"{trial.config['trial_id']}: worker lost, goes on from its last checkpoint", markup=False)
+
+    def say(self, line: str) -> None:
+        """Print a line above the table."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _table(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in ("", "done", "running", "stopped", "failed", self._accuracy, "newest epochs"):
+            table.add_column(heading, no_wrap=heading != "newest epochs")
+        for name, book in self._books.items():
+            tally = book.tally
+            newest = ", ".join(_newest(number, record) for number, record in sorted(tally.running.items()))
+            table.add_row(
+                name,
+                f"{tally.done}/{tally.asked}",
+                str(len(tally.running)),
+                str(tally.stopped),
+                str(tally.failed),
+                _percent(tally.best_accuracy),
+                newest,
+            )
+        return Group(Text(f"{self._title}   {_clock(time.monotonic() - self._started)}"), table)
+
+    def _say(self, final: bool = False) -> None:
+        parts = []
+        for name, book in self._books.items():
+            tally = book.tally
+            known = not math.isnan(tally.best_accuracy)
+            accuracy = f", {self._accuracy} {_percent(tally.best_accuracy)}" if known else ""
+            parts.append(f"{name} {tally.done}/{tally.asked}, {tally.epochs} epochs{accuracy}")
+        when = f"{_clock(time.monotonic() - self._started)} {self._part}{' ended' if final else ''}"
+        self._console.print(f"{when}: {' | '.join(parts)}", markup=False, soft_wrap=True)
+
+
+def _newest(number: int, record: Mapping[str, Any]) -> str:
+    if not record:
+        return f"#{number} starting"
+    accuracy = record["val_accuracy"] if "val_accuracy" in record else record["train_accuracy"]
+    return f"#{number} e{record['epoch']} {_percent(accuracy)}"
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.2f} %"
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

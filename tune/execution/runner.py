@@ -1,0 +1,193 @@
+"""Lets Ray run what the books hand out: as many trials at a time as fit, until all is done or the user stops it."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ray import tune as ray_tune
+
+from trainables.config import TrialConfig
+from trainables.errors import UserError
+from trainables.trainable import MarginTrainable, TrialData
+from tune.cluster.connection import Capacity, Interruption, Slots
+from tune.execution.checkpoints import CheckpointStore
+from tune.execution.progress import Progress
+from tune.execution.scheduler import BookCallback, BookScheduler
+from tune.execution.searcher import BookSearcher
+from tune.full_disk import LeaveRay
+from tune.study import Book, Suggestion
+
+__all__ = ["MAX_WORKER_LOSSES", "Stage", "run_stage"]
+
+MAX_WORKER_LOSSES = 3  # a trial whose worker is lost more often is given up
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run that Ray goes through in one go.
+
+    Args:
+        name: of Ray's folder below the storage; each stage and invocation has its own, so that nothing is overwritten.
+        storage_path: where Ray keeps checkpoints.
+        data: what the trials train on and are judged by.
+        to_trial: makes the whole configuration of a trial of what a book hands out.
+    """
+
+    name: str
+    storage_path: str
+    data: TrialData
+    to_trial: Callable[[Suggestion], TrialConfig]
+
+
+def run_stage(
+    stage: Stage,
+    books: Mapping[str, Book],
+    slots: Slots,
+    interruption: Interruption,
+    progress: Progress,
+    *,
+    out_of_time: Callable[[], bool] = lambda: False,
+    trouble: Callable[[], str | None] = lambda: None,
+    callbacks: Sequence[ray_tune.Callback] = (),
+) -> None:
+    """Run all trials that the books still have.
+
+    Args:
+        stage: what to run.
+        books: by name; they take turns.
+        slots: how trials share the hardware.
+        interruption: whether the user wants to stop; trials in flight then go back to their books.
+        progress: where it is shown.
+        out_of_time: whether the time is up; trials then end with the epoch they are in.
+        trouble: what makes going on senseless, or None; trials in flight then go back to their books too.
+        callbacks: further ones of Ray's.
+
+    Raises:
+        UserError: there was trouble.
+    """
+    met: BaseException | None = None
+    passes = _Passes(stage, books, interruption, progress, out_of_time, trouble, callbacks)
+    try:
+        with progress:
+            passes.run(slots)
+    except LeaveRay as leaving:
+        met = leaving.__cause__
+    finally:
+        for book in books.values():
+            book.interrupted()
+    if met is not None:
+        raise met
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """What `run_stage` was given, but for the slots: those become fewer from pass to pass."""
+
+    stage: Stage
+    books: Mapping[str, Book]
+    interruption: Interruption
+    progress: Progress
+    out_of_time: Callable[[], bool]
+    trouble: Callable[[], str | None]
+    callbacks: Sequence[ray_tune.Callback]
+
+    def run(self, slots: Slots) -> None:
+        """Run all trials, beside fewer others from the first on that does not find the memory it needs.
+
+        That a trial runs out of memory which it shares says nothing of the trial. It is put back, no others are
+        started, and when those that run have ended, it and all that is left run half as many at a time. A trial that
+        runs out of memory of its own is a failed one.
+        """
+        for count in itertools.count(1):
+            remaining = sum(book.tally.asked - book.tally.done for book in self.books.values())
+            if remaining <= 0 or self.interruption:
+                return
+            name = self.stage.name if count == 1 else f"{self.stage.name}-{count}"
+            put_back = self._pass(name, slots, remaining)
+            fewer = slots.halved()
+            if not put_back or fewer is None:
+                return
+            slots = fewer
+            checkpoints = CheckpointStore(self.stage.storage_path).newest()
+            for book in self.books.values():
+                book.know(checkpoints)
+            gpus = f" with {slots.gpus_per_trial:g} GPU each" if slots.gpus_per_trial else ""
+            self.progress.say(
+                f"out of memory beside others: {', '.join(put_back)}; run again, and all that follow, "
+                f"{slots.concurrent} at a time{gpus}"
+            )
+
+    def _pass(self, name: str, slots: Slots, count: int) -> list[str]:
+        """Let Ray run up to `count` trials; return the ids of those that ran out of memory beside others."""
+        scheduler = BookScheduler(self.books, self.out_of_time, may_put_back=slots.halved() is not None)
+
+        def to_config(book: str, suggestion: Suggestion) -> dict[str, Any]:
+            return {
+                "book": book,
+                "number": suggestion.number,
+                "trial_id": suggestion.trial_id,
+                "trial": self.stage.to_trial(suggestion).to_dict(),
+                "checkpoint": suggestion.checkpoint.path if suggestion.checkpoint else None,
+                "threads": slots.threads,
+                "gpus": slots.gpus_per_trial,
+            }
+
+        def is_closed() -> bool:
+            if self.interruption or scheduler.put_back:
+                return True
+            return self.out_of_time() and not any(book.tally.put_back for book in self.books.values())
+
+        tuner = ray_tune.Tuner(
+            ray_tune.with_resources(
+                ray_tune.with_parameters(MarginTrainable, data=self.stage.data),
+                {"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
+            ),
+            tune_config=ray_tune.TuneConfig(
+                search_alg=BookSearcher(self.books, to_config, closed=is_closed, capacity=Capacity(slots)),
+                scheduler=scheduler,
+                num_samples=count,
+                max_concurrent_trials=count,  # the searcher knows how many there may be at the moment
+                reuse_actors=True,
+                trial_name_creator=lambda trial: str(trial.config["trial_id"]),
+                trial_dirname_creator=lambda trial: str(trial.config["trial_id"]),
+            ),
+            run_config=ray_tune.RunConfig(
+                name=name,
+                storage_path=self.stage.storage_path,
+                failure_config=ray_tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
+                checkpoint_config=ray_tune.CheckpointConfig(num_to_keep=1, checkpoint_at_end=False),
+                stop=_Interrupted(self.interruption, self.trouble),
+                callbacks=[BookCallback(self.books), self.progress, *self.callbacks],
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+        return scheduler.put_back
+
+
+class _Interrupted(ray_tune.Stopper):
+    """Leaves Ray's loop between two of its steps when the user wants to stop, or there is trouble.
+
+    Raising leaves at once. A stop in Ray's own way waits ten seconds for trials in mid-epoch, as long as some job
+    managers give a program before they kill it.
+    """
+
+    def __init__(self, interruption: Interruption, trouble: Callable[[], str | None]) -> None:
+        self._interruption, self._trouble = interruption, trouble
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        if self._interruption:
+            raise LeaveRay
+        if trouble := self._trouble():
+            raise LeaveRay from UserError(trouble)
+        return False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Interrupted":
+        return self  # Ray copies its specification for every trial; there is one interruption
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray pickles its whole set-up into tuner.pkl

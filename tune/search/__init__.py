@@ -1,0 +1,1 @@
+"""The search of each loss: its Optuna study, its rungs, its draws."""

@@ -1,0 +1,1 @@
+"""Where Optuna studies lie: the run's own file, or a team's PostgreSQL."""
