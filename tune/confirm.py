@@ -60,7 +60,7 @@ def main(
     the same command goes on after an interruption, and adds what an earlier one was not asked for. Options that are not
     given are those of the run's earlier confirmation.
     """
-    from tune.report import confirm_and_report, mirrors
+    from tune.report import confirm_and_report, loggers
     from tune.settings import ConfirmSettings, load_confirm_settings, load_settings
 
     moved = {
@@ -90,7 +90,7 @@ def main(
             settings,
             confirmation,
             console=Console(),
-            callbacks=mirrors(settings, tensorboard=tensorboard, mlflow=mlflow),
+            callbacks=loggers(settings, tensorboard=tensorboard, mlflow=mlflow),
             go_on=go_on,
         )
 

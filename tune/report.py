@@ -14,7 +14,7 @@ from tune.settings import ConfirmSettings, SearchSettings
 if TYPE_CHECKING:
     from ray.tune import Callback
 
-__all__ = ["confirm_and_report", "interrupted", "mirrors", "report", "show"]
+__all__ = ["confirm_and_report", "interrupted", "loggers", "report", "show"]
 
 REPORT_FILE = "report.html"
 
@@ -55,7 +55,7 @@ def confirm_and_report(
     return EXIT_FAILED if outcome.left_out or outcome.broken else 0
 
 
-def mirrors(settings: SearchSettings, *, tensorboard: bool, mlflow: str | None) -> list["Callback"]:
+def loggers(settings: SearchSettings, *, tensorboard: bool, mlflow: str | None) -> list["Callback"]:
     """Return Ray's callbacks that copy metrics to where the user wants them besides the records.
 
     Raises:
@@ -63,9 +63,9 @@ def mirrors(settings: SearchSettings, *, tensorboard: bool, mlflow: str | None) 
     """
     if not tensorboard and mlflow is None:
         return []
-    from tune.loggers.callbacks import mirror_callbacks  # imports Ray
+    from tune.loggers.callbacks import logger_callbacks  # imports Ray
 
-    return mirror_callbacks(settings.folder, tensorboard=tensorboard, mlflow=mlflow, experiment=settings.dataset)
+    return logger_callbacks(settings.folder, tensorboard=tensorboard, mlflow=mlflow, experiment=settings.dataset)
 
 
 def interrupted(signal: str, go_on: str, console: Console) -> int:

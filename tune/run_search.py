@@ -178,7 +178,7 @@ def _run(
     anew = shlex.join(["python", *sys.argv])  # where the disk was full before there was a run
 
     with full_disk_said(settings.folder, lambda: go_on if settings.is_begun else anew, settings.storage):
-        callbacks = report.mirrors(settings, tensorboard=tensorboard, mlflow=mlflow)
+        callbacks = report.loggers(settings, tensorboard=tensorboard, mlflow=mlflow)
         outcome = run_search(settings, resume=resume, console=console, confirmation=confirmation, callbacks=callbacks)
         settings = outcome.settings
         if outcome.interrupted:

@@ -1,11 +1,11 @@
-"""What Ray's adaptors need of whoever keeps the books of a part of a run, and what such books have in common."""
+"""What Ray's adaptors need of whoever keeps the studies of a part of a run, and what such studies have in common."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-__all__ = ["EPOCH_FIELDS", "PLACE_FIELDS", "Book", "Checkpoint", "Suggestion", "Tally"]
+__all__ = ["EPOCH_FIELDS", "PLACE_FIELDS", "Checkpoint", "Study", "Suggestion", "TrialCounts"]
 
 EPOCH_FIELDS = (
     "epoch",
@@ -36,7 +36,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A trial to run: its number in the book, its id in the records, its configuration, where to go on from."""
+    """A trial to run: its number in the study, its id in the records, its configuration, where to go on from."""
 
     number: int
     trial_id: str
@@ -45,8 +45,8 @@ class Suggestion:
 
 
 @dataclass
-class Tally:
-    """Where the trials of a book stand, and the accuracy that is worth showing."""
+class TrialCounts:
+    """Where the trials of a study stand, and the accuracy that is worth showing."""
 
     asked: int
     finished: int = 0
@@ -54,7 +54,7 @@ class Tally:
     failed: int = 0
     epochs: int = 0  # trained since this process started
     running: dict[int, dict[str, Any]] = field(default_factory=dict)  # number -> newest epoch record
-    put_back: set[int] = field(default_factory=set)  # ran out of memory beside others and are to run again
+    requeued: set[int] = field(default_factory=set)  # ran out of memory beside others and are to run again
     best_number: int | None = None
     best_accuracy: float = math.nan
 
@@ -69,18 +69,18 @@ class Tally:
         return self.done + len(self.running)
 
 
-class Book(Protocol):
+class Study(Protocol):
     """Hands out trials and takes in what became of them; each step is on record before Ray acts on it."""
 
-    tally: Tally
+    counts: TrialCounts
 
     def ask(self) -> Suggestion | None:
         """Return the next trial to run, or None when no more shall start."""
 
-    def epoch_done(self, number: int, result: Mapping[str, Any]) -> bool:
+    def on_epoch(self, number: int, result: Mapping[str, Any]) -> bool:
         """Take in what a trial reported of an epoch, and return whether it goes on."""
 
-    def checkpointed(self, number: int) -> None:
+    def on_checkpoint(self, number: int) -> None:
         """Take in that a running trial's newest epoch has its checkpoint in the storage."""
 
     def needs_checkpoint(self, number: int) -> bool:
@@ -89,20 +89,20 @@ class Book(Protocol):
     def stop(self, number: int, reason: str) -> None:
         """End a running trial before its full length."""
 
-    def given_up(self, number: int, error: str) -> None:
+    def on_error(self, number: int, error: str) -> None:
         """Take in that a trial's worker was lost too often."""
 
-    def restarted(self, number: int, error: str) -> None:
+    def on_restart(self, number: int, error: str) -> None:
         """Take in that a trial's worker was lost, and that Ray runs the trial again."""
 
-    def put_back(self, number: int, error: str) -> None:
+    def requeue(self, number: int, error: str) -> None:
         """Take in that a trial ran out of memory beside others: it says nothing of the trial, which is asked again."""
 
-    def know(self, checkpoints: Mapping[str, Checkpoint]) -> None:
+    def set_checkpoints(self, checkpoints: Mapping[str, Checkpoint]) -> None:
         """Take in where trials that were put back go on: newest checkpoint of each trial, by its id."""
 
-    def interrupted(self) -> None:
+    def requeue_running(self) -> None:
         """Put back what runs, for a later resume."""
 
-    def is_open(self, number: int) -> bool:
+    def is_running(self, number: int) -> bool:
         """Return whether a trial is running."""

@@ -14,8 +14,8 @@ import sqlalchemy
 from ray.tune import TuneError
 
 from trainables.errors import UserError
-from tune.execution.scheduler import BookCallback, BookScheduler
-from tune.execution.searcher import BookSearcher
+from tune.execution.scheduler import StudyCallback, StudyScheduler
+from tune.execution.searcher import StudySearcher
 from tune.full_disk import DiskFullError, LeaveRay, full_disk_said, is_full_disk, leaving_when_full
 from tune.records import RecordFile, read_json, read_records, write_json
 
@@ -147,12 +147,12 @@ def test_other_errors_pass(tmp_path):
 # --- It ends Ray's loop ----------------------------------------------------------------------------------------------
 
 
-class Book:
+class Study:
     """Notes what it is told, onto a disk that is full or not."""
 
     def __init__(self, full):
         self._full, self.told = full, []
-        self.tally = SimpleNamespace(started=0, put_back=set())
+        self.counts = SimpleNamespace(started=0, requeued=set())
 
     def _note(self, what):
         if self._full:
@@ -162,63 +162,63 @@ class Book:
     def ask(self):
         self._note("ask")
 
-    def is_open(self, number):
+    def is_running(self, number):
         return True
 
-    def epoch_done(self, number, result):
+    def on_epoch(self, number, result):
         self._note("epoch")
         return True
 
-    def checkpointed(self, number):
+    def on_checkpoint(self, number):
         self._note("checkpoint")
 
-    def restarted(self, number, error):
+    def on_restart(self, number, error):
         self._note("restarted")
 
-    def given_up(self, number, error):
+    def on_error(self, number, error):
         self._note("given up")
 
 
 def ray_trial(tmp_path, error=""):
     (tmp_path / "error.txt").write_text(error)
-    return SimpleNamespace(config={"book": "arcface", "number": 0, "trial_id": "t"}, local_path=str(tmp_path))
+    return SimpleNamespace(config={"study": "arcface", "number": 0, "trial_id": "t"}, local_path=str(tmp_path))
 
 
-def hooks(book, tmp_path, error=""):
-    """Everything by which Ray tells the book something."""
-    books, trial = {"arcface": book}, ray_trial(tmp_path, error)
-    scheduler, callback = BookScheduler(books, lambda: False), BookCallback(books)
+def hooks(study, tmp_path, error=""):
+    """Everything by which Ray tells the study something."""
+    studies, trial = {"arcface": study}, ray_trial(tmp_path, error)
+    scheduler, callback = StudyScheduler(studies, lambda: False), StudyCallback(studies)
     result = {"epoch": 1} | ({"error": error} if error else {})
     return {
         "epoch": lambda: scheduler.on_trial_result(None, trial, result),
         "checkpoint": lambda: callback.on_trial_save(0, [], trial),
         "restarted": lambda: callback.on_trial_recover(0, [], trial),
         "given up": lambda: callback.on_trial_error(0, [], trial),
-        "ask": lambda: BookSearcher(books, lambda *_: {}, lambda: False, lambda: 1).suggest("t"),
+        "ask": lambda: StudySearcher(studies, lambda *_: {}, lambda: False, lambda: 1).suggest("t"),
     }
 
 
 @pytest.mark.parametrize("hook", ["epoch", "checkpoint", "restarted", "given up", "ask"])
 def test_a_book_that_cannot_write_ends_it_at_once(tmp_path, hook):
     with pytest.raises(LeaveRay) as met:
-        hooks(Book(full=True), tmp_path)[hook]()
+        hooks(Study(full=True), tmp_path)[hook]()
     assert is_full_disk(met.value.__cause__)
 
 
 @pytest.mark.parametrize("hook", ["epoch", "restarted", "given up"])
 def test_a_trial_that_could_not_be_saved_ends_it_and_is_no_result_of_the_trial(tmp_path, hook):
-    book = Book(full=False)
+    study = Study(full=False)
     with pytest.raises(LeaveRay) as met:
-        hooks(book, tmp_path, RAY_SAYS)[hook]()
+        hooks(study, tmp_path, RAY_SAYS)[hook]()
     assert is_full_disk(met.value.__cause__)
-    assert book.told == []
+    assert study.told == []
 
 
 @pytest.mark.parametrize("hook", ["epoch", "checkpoint", "restarted", "given up", "ask"])
 def test_what_else_breaks_a_trial_is_told_to_the_book(tmp_path, hook):
-    book = Book(full=False)
-    hooks(book, tmp_path, "RayActorError: the worker died")[hook]()
-    assert book.told == [hook]
+    study = Study(full=False)
+    hooks(study, tmp_path, "RayActorError: the worker died")[hook]()
+    assert study.told == [hook]
 
 
 def test_a_fault_of_the_program_is_left_to_ray():

@@ -14,13 +14,13 @@ import trainables
 from trainables.errors import UserError
 from tune.execution.checkpoints import folders_to_make, remove_empty
 
-__all__ = ["Reach"]
+__all__ = ["NodeCheck"]
 
 ANSWER_TIMEOUT_S = 120.0  # for a first worker process on a busy node, or a network file system that wakes up
 LOOK_INTERVAL_S = 5.0
 
 
-class Reach:
+class NodeCheck:
     """Asks each node once, from the node itself; where there is one node, nobody.
 
     Args:
@@ -35,7 +35,7 @@ class Reach:
         self._looked = float("-inf")
         self._made: list[Path] = []  # folders that were not there before
 
-    def __enter__(self) -> "Reach":
+    def __enter__(self) -> "NodeCheck":
         """Ask all nodes that are up, and wait for their answers.
 
         Raises:

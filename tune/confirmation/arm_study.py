@@ -1,4 +1,4 @@
-"""The book of one arm of a confirmation: training runs on given seeds, each run to its full length and recorded once.
+"""The study of one arm of a confirmation: training runs on given seeds, each run to its full length and recorded once.
 
 `confirm.jsonl` is the one truth about what is done. A run that is not in it is run again, from its newest checkpoint
 where there is one; so a kill at any moment loses at most the epochs since then, and no seed is counted twice.
@@ -13,9 +13,9 @@ from statistics import fmean
 from typing import Any
 
 from tune.records import RecordFile, current_epochs, read_records
-from tune.study import EPOCH_FIELDS, PLACE_FIELDS, Checkpoint, Suggestion, Tally
+from tune.study import EPOCH_FIELDS, PLACE_FIELDS, Checkpoint, Suggestion, TrialCounts
 
-__all__ = ["ConfirmRecords", "SeedRun", "SeedRuns", "accuracy_of"]
+__all__ = ["ArmStudy", "ConfirmRecords", "SeedRun", "accuracy_of"]
 
 RESULTS_FILE = "confirm.jsonl"
 EPOCHS_FILE = "confirm/epochs.jsonl"
@@ -90,7 +90,7 @@ class ConfirmRecords:
         self.results[result["run_id"]] = result
 
 
-class SeedRuns:
+class ArmStudy:
     """Hands out the runs of one arm and takes in what became of them.
 
     Args:
@@ -110,7 +110,7 @@ class SeedRuns:
         num_classes: int,
         checkpoints: Mapping[str, Checkpoint],
     ) -> None:
-        self.tally = Tally(len(runs))
+        self.counts = TrialCounts(len(runs))
         self.broken: dict[str, str] = {}  # run -> error, of runs that have no result because something broke
         self._runs, self._records = runs, records
         self._max_epochs, self._chance = max_epochs, 1 / num_classes
@@ -125,7 +125,7 @@ class SeedRuns:
         if not self._waiting:
             return None
         number = self._waiting.pop(0)
-        self.tally.put_back.discard(number)
+        self.counts.requeued.discard(number)
         run = self._runs[number]
         checkpoint = self._checkpoints.get(run.run_id)
         curve: list[dict[str, Any]] = []
@@ -136,10 +136,10 @@ class SeedRuns:
             else:
                 checkpoint = None  # without its first epochs on record, the run starts anew
         self._curves[number] = curve
-        self.tally.running[number] = {}
+        self.counts.running[number] = {}
         return Suggestion(number, run.run_id, run.trained_config(), checkpoint)
 
-    def epoch_done(self, number: int, result: Mapping[str, Any]) -> bool:
+    def on_epoch(self, number: int, result: Mapping[str, Any]) -> bool:
         """Take in an epoch and return whether the run goes on; a run that diverged is finished, at chance."""
         run = self._runs[number]
         self._places[number] = {key: result[key] for key in PLACE_FIELDS if key in result}
@@ -151,8 +151,8 @@ class SeedRuns:
         self._records.append_epoch(run.run_id, {**record, **steps})
         earlier = [epoch for epoch in self._curves[number] if epoch["epoch"] < record["epoch"]]
         self._curves[number] = [*earlier, record]
-        self.tally.running[number] = record
-        self.tally.epochs += 1
+        self.counts.running[number] = record
+        self.counts.epochs += 1
         judged = [record["train_loss"], record.get("val_accuracy", 0.0), result.get("test_loss", 0.0)]
         if not all(map(math.isfinite, judged)):
             self._finish(number, {}, error=f"diverged: the loss was not finite in epoch {record['epoch']}")
@@ -162,7 +162,7 @@ class SeedRuns:
             return False
         return True
 
-    def checkpointed(self, number: int) -> None:
+    def on_checkpoint(self, number: int) -> None:
         """Nothing is left to do: a run's last result is all that is kept of it."""
 
     def needs_checkpoint(self, number: int) -> bool:
@@ -173,36 +173,36 @@ class SeedRuns:
         """Refuse: every run of a confirmation has its full length."""
         raise AssertionError(f"a confirmation has no early stopping ({reason})")
 
-    def given_up(self, number: int, error: str) -> None:
+    def on_error(self, number: int, error: str) -> None:
         """Take in that a run's worker was lost too often: the run has no result and is left for a resume."""
         self._break(number, error)
 
-    def restarted(self, number: int, error: str) -> None:
+    def on_restart(self, number: int, error: str) -> None:
         """Nothing is left to do: epochs that Ray runs again replace the earlier ones."""
 
-    def put_back(self, number: int, error: str) -> None:
+    def requeue(self, number: int, error: str) -> None:
         """Put a run back that ran out of memory beside others; it is the next to be asked."""
-        self.tally.put_back.add(number)
+        self.counts.requeued.add(number)
         self._waiting.insert(0, number)
-        del self.tally.running[number]
+        del self.counts.running[number]
 
-    def know(self, checkpoints: Mapping[str, Checkpoint]) -> None:
+    def set_checkpoints(self, checkpoints: Mapping[str, Checkpoint]) -> None:
         """Take in the newest checkpoint of each run, by its id."""
         self._checkpoints = dict(checkpoints)
 
-    def interrupted(self) -> None:
+    def requeue_running(self) -> None:
         """Put back what runs; it has no result, so a resume runs it again."""
-        self.tally.running.clear()
+        self.counts.running.clear()
 
-    def is_open(self, number: int) -> bool:
+    def is_running(self, number: int) -> bool:
         """Return whether a run is running."""
-        return number in self.tally.running
+        return number in self.counts.running
 
     def _break(self, number: int, error: str) -> None:
         """End a run that broke. That says nothing about its loss, so it has no result."""
         self.broken[self._runs[number].run_id] = error
-        del self.tally.running[number]
-        self.tally.failed += 1
+        del self.counts.running[number]
+        self.counts.failed += 1
 
     def _finish(self, number: int, result: Mapping[str, Any], error: str | None = None) -> None:
         run, curve = self._runs[number], self._curves.pop(number)
@@ -228,14 +228,14 @@ class SeedRuns:
                 "time": time.time(),
             }
         )
-        del self.tally.running[number]
+        del self.counts.running[number]
         self._count()
 
     def _count(self) -> None:
         results = [self._records.results[run.run_id] for run in self._runs if run.run_id in self._records.results]
-        self.tally.finished = len(results)
+        self.counts.finished = len(results)
         if results:
-            self.tally.best_accuracy = fmean(accuracy_of(result, self._chance) for result in results)
+            self.counts.best_accuracy = fmean(accuracy_of(result, self._chance) for result in results)
 
 
 def _angle_histograms(result: Mapping[str, Any]) -> dict[str, dict[str, list[int]]] | None:

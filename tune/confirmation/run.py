@@ -14,9 +14,9 @@ from trainables.errors import UserError
 from trainables.trainable import TrialData
 from tune.cluster.connection import Interruption, Slots, connect
 from tune.cluster.gpu_share import slots_for
-from tune.cluster.node_check import Reach
+from tune.cluster.node_check import NodeCheck
 from tune.confirmation import arms
-from tune.confirmation.arm_study import ConfirmRecords, SeedRun, SeedRuns
+from tune.confirmation.arm_study import ArmStudy, ConfirmRecords, SeedRun
 from tune.confirmation.arms import ADAPTIVE, Candidate
 from tune.execution.checkpoints import CheckpointStore
 from tune.execution.progress import Progress
@@ -73,10 +73,14 @@ def run_confirmation(
     tested = data.spec.test_size * data.train.images[0].nbytes
     with connect(settings.address, 2 * searched + tested):
         slots = slots_for(settings, data, console)
-        with Reach(settings.confirm_checkpoint_root) as reach, locked(settings.folder), interruption.listening():
+        with (
+            NodeCheck(settings.confirm_checkpoint_root) as node_check,
+            locked(settings.folder),
+            interruption.listening(),
+        ):
             invocation = add_confirmation(settings, asked, data, slots)
             confirmation = _Confirmation(
-                settings, asked, data, slots, interruption, reach, console, callbacks, invocation
+                settings, asked, data, slots, interruption, node_check, console, callbacks, invocation
             )
             confirmation.run(data_dir)
     return ConfirmOutcome(
@@ -108,14 +112,14 @@ class _Confirmation:
         data: TrainingData,
         slots: Slots,
         interruption: Interruption,
-        reach: Reach,
+        node_check: NodeCheck,
         console: Console,
         callbacks: Sequence[ray_tune.Callback],
         invocation: int,
     ) -> None:
         self._settings, self._asked, self._data, self._slots = settings, asked, data, slots
         self._interruption, self._console, self._callbacks = interruption, console, callbacks
-        self._reach, self._invocation = reach, invocation
+        self._node_check, self._invocation = node_check, invocation
         self._records = ConfirmRecords(settings.folder)
         self._store = CheckpointStore(settings.confirm_checkpoint_root)
         self._chance = 1 / data.spec.num_classes
@@ -202,8 +206,8 @@ class _Confirmation:
     def _run(self, name: str, runs: Mapping[str, Sequence[SeedRun]], data: Callable[[], TrialData]) -> bool:
         """Run a stage, and return whether every one of its runs is now on record."""
         checkpoints = self._store.newest()
-        books = {
-            arm: SeedRuns(
+        studies = {
+            arm: ArmStudy(
                 of_arm,
                 self._records,
                 max_epochs=self._settings.max_epochs,
@@ -213,8 +217,8 @@ class _Confirmation:
             for arm, of_arm in runs.items()
             if of_arm
         }
-        total = sum(book.tally.asked for book in books.values())
-        left = total - sum(book.tally.done for book in books.values())
+        total = sum(study.counts.asked for study in studies.values())
+        left = total - sum(study.counts.done for study in studies.values())
         if not left:
             return True
         self._say(f"confirmation, {name}: {left} of {total} runs to go, {self._settings.max_epochs} epochs each")
@@ -228,7 +232,7 @@ class _Confirmation:
             ),
         )
         progress = Progress(
-            books,
+            studies,
             f"{self._settings.dataset}, {name} -> {self._settings.folder}",
             self._console,
             "confirmation",
@@ -236,15 +240,15 @@ class _Confirmation:
         )
         run_stage(
             stage,
-            books,
+            studies,
             self._slots,
             self._interruption,
             progress,
-            trouble=self._reach.problem,
+            trouble=self._node_check.problem,
             callbacks=self._callbacks,
         )
-        for book in books.values():
-            self.broken |= book.broken
+        for study in studies.values():
+            self.broken |= study.broken
         return all(run_id in self._records.results for run_id in by_id)
 
     def _say(self, line: str) -> None:

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tune.study import Book
+from tune.study import Study
 
 __all__ = ["Progress"]
 
@@ -23,22 +23,22 @@ class Progress(Callback):
     """Shows where a part of a run stands.
 
     Args:
-        books: by name.
+        studies: by name.
         title: of the table.
         console: where it is shown.
         part: of the run.
-        accuracy: what the books' accuracy is.
+        accuracy: what the studies' accuracy is.
     """
 
     def __init__(
         self,
-        books: Mapping[str, Book],
+        studies: Mapping[str, Study],
         title: str,
         console: Console,
         part: str = "search",
         accuracy: str = "best val. acc.",
     ) -> None:
-        self._books = books
+        self._studies = studies
         self._title = title
         self._part, self._accuracy = part, accuracy
         self._console = console
@@ -83,27 +83,27 @@ class Progress(Callback):
         table = Table(box=None, pad_edge=False, header_style="bold")
         for heading in ("", "done", "running", "stopped", "failed", self._accuracy, "newest epochs"):
             table.add_column(heading, no_wrap=heading != "newest epochs")
-        for name, book in self._books.items():
-            tally = book.tally
-            newest = ", ".join(_newest(number, record) for number, record in sorted(tally.running.items()))
+        for name, study in self._studies.items():
+            counts = study.counts
+            newest = ", ".join(_newest(number, record) for number, record in sorted(counts.running.items()))
             table.add_row(
                 name,
-                f"{tally.done}/{tally.asked}",
-                str(len(tally.running)),
-                str(tally.stopped),
-                str(tally.failed),
-                _percent(tally.best_accuracy),
+                f"{counts.done}/{counts.asked}",
+                str(len(counts.running)),
+                str(counts.stopped),
+                str(counts.failed),
+                _percent(counts.best_accuracy),
                 newest,
             )
         return Group(Text(f"{self._title}   {_clock(time.monotonic() - self._started)}"), table)
 
     def _say(self, final: bool = False) -> None:
         parts = []
-        for name, book in self._books.items():
-            tally = book.tally
-            known = not math.isnan(tally.best_accuracy)
-            accuracy = f", {self._accuracy} {_percent(tally.best_accuracy)}" if known else ""
-            parts.append(f"{name} {tally.done}/{tally.asked}, {tally.epochs} epochs{accuracy}")
+        for name, study in self._studies.items():
+            counts = study.counts
+            known = not math.isnan(counts.best_accuracy)
+            accuracy = f", {self._accuracy} {_percent(counts.best_accuracy)}" if known else ""
+            parts.append(f"{name} {counts.done}/{counts.asked}, {counts.epochs} epochs{accuracy}")
         when = f"{_clock(time.monotonic() - self._started)} {self._part}{' ended' if final else ''}"
         self._console.print(f"{when}: {' | '.join(parts)}", markup=False, soft_wrap=True)
 

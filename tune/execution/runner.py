@@ -1,4 +1,4 @@
-"""Lets Ray run what the books hand out: as many trials at a time as fit, until all is done or the user stops it."""
+"""Lets Ray run what the studies hand out: as many trials at a time as fit, until all is done or the user stops it."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +13,10 @@ from trainables.trainable import MarginTrainable, TrialData
 from tune.cluster.connection import Capacity, Interruption, Slots
 from tune.execution.checkpoints import CheckpointStore
 from tune.execution.progress import Progress
-from tune.execution.scheduler import BookCallback, BookScheduler
-from tune.execution.searcher import BookSearcher
+from tune.execution.scheduler import StudyCallback, StudyScheduler
+from tune.execution.searcher import StudySearcher
 from tune.full_disk import LeaveRay
-from tune.study import Book, Suggestion
+from tune.study import Study, Suggestion
 
 __all__ = ["MAX_WORKER_LOSSES", "Stage", "run_stage"]
 
@@ -31,7 +31,7 @@ class Stage:
         name: of Ray's folder below the storage; each stage and invocation has its own, so that nothing is overwritten.
         storage_path: where Ray keeps checkpoints.
         data: what the trials train on and are judged by.
-        to_trial: makes the whole configuration of a trial of what a book hands out.
+        to_trial: makes the whole configuration of a trial of what a study hands out.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Stage:
 
 def run_stage(
     stage: Stage,
-    books: Mapping[str, Book],
+    studies: Mapping[str, Study],
     slots: Slots,
     interruption: Interruption,
     progress: Progress,
@@ -51,31 +51,31 @@ def run_stage(
     trouble: Callable[[], str | None] = lambda: None,
     callbacks: Sequence[ray_tune.Callback] = (),
 ) -> None:
-    """Run all trials that the books still have.
+    """Run all trials that the studies still have.
 
     Args:
         stage: what to run.
-        books: by name; they take turns.
+        studies: by name; they take turns.
         slots: how trials share the hardware.
-        interruption: whether the user wants to stop; trials in flight then go back to their books.
+        interruption: whether the user wants to stop; trials in flight then go back to their studies.
         progress: where it is shown.
         out_of_time: whether the time is up; trials then end with the epoch they are in.
-        trouble: what makes going on senseless, or None; trials in flight then go back to their books too.
+        trouble: what makes going on senseless, or None; trials in flight then go back to their studies too.
         callbacks: further ones of Ray's.
 
     Raises:
         UserError: there was trouble.
     """
     met: BaseException | None = None
-    passes = _Passes(stage, books, interruption, progress, out_of_time, trouble, callbacks)
+    passes = _Passes(stage, studies, interruption, progress, out_of_time, trouble, callbacks)
     try:
         with progress:
             passes.run(slots)
     except LeaveRay as leaving:
         met = leaving.__cause__
     finally:
-        for book in books.values():
-            book.interrupted()
+        for study in studies.values():
+            study.requeue_running()
     if met is not None:
         raise met
 
@@ -85,7 +85,7 @@ class _Passes:
     """What `run_stage` was given, but for the slots: those become fewer from pass to pass."""
 
     stage: Stage
-    books: Mapping[str, Book]
+    studies: Mapping[str, Study]
     interruption: Interruption
     progress: Progress
     out_of_time: Callable[[], bool]
@@ -100,31 +100,31 @@ class _Passes:
         runs out of memory of its own is a failed one.
         """
         for count in itertools.count(1):
-            remaining = sum(book.tally.asked - book.tally.done for book in self.books.values())
+            remaining = sum(study.counts.asked - study.counts.done for study in self.studies.values())
             if remaining <= 0 or self.interruption:
                 return
             name = self.stage.name if count == 1 else f"{self.stage.name}-{count}"
-            put_back = self._pass(name, slots, remaining)
+            requeued = self._pass(name, slots, remaining)
             fewer = slots.halved()
-            if not put_back or fewer is None:
+            if not requeued or fewer is None:
                 return
             slots = fewer
             checkpoints = CheckpointStore(self.stage.storage_path).newest()
-            for book in self.books.values():
-                book.know(checkpoints)
+            for study in self.studies.values():
+                study.set_checkpoints(checkpoints)
             gpus = f" with {slots.gpus_per_trial:g} GPU each" if slots.gpus_per_trial else ""
             self.progress.say(
-                f"out of memory beside others: {', '.join(put_back)}; run again, and all that follow, "
+                f"out of memory beside others: {', '.join(requeued)}; run again, and all that follow, "
                 f"{slots.concurrent} at a time{gpus}"
             )
 
     def _pass(self, name: str, slots: Slots, count: int) -> list[str]:
         """Let Ray run up to `count` trials; return the ids of those that ran out of memory beside others."""
-        scheduler = BookScheduler(self.books, self.out_of_time, may_put_back=slots.halved() is not None)
+        scheduler = StudyScheduler(self.studies, self.out_of_time, may_requeue=slots.halved() is not None)
 
-        def to_config(book: str, suggestion: Suggestion) -> dict[str, Any]:
+        def to_config(study: str, suggestion: Suggestion) -> dict[str, Any]:
             return {
-                "book": book,
+                "study": study,
                 "number": suggestion.number,
                 "trial_id": suggestion.trial_id,
                 "trial": self.stage.to_trial(suggestion).to_dict(),
@@ -134,9 +134,9 @@ class _Passes:
             }
 
         def is_closed() -> bool:
-            if self.interruption or scheduler.put_back:
+            if self.interruption or scheduler.requeued:
                 return True
-            return self.out_of_time() and not any(book.tally.put_back for book in self.books.values())
+            return self.out_of_time() and not any(study.counts.requeued for study in self.studies.values())
 
         tuner = ray_tune.Tuner(
             ray_tune.with_resources(
@@ -144,7 +144,7 @@ class _Passes:
                 {"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
             ),
             tune_config=ray_tune.TuneConfig(
-                search_alg=BookSearcher(self.books, to_config, closed=is_closed, capacity=Capacity(slots)),
+                search_alg=StudySearcher(self.studies, to_config, closed=is_closed, capacity=Capacity(slots)),
                 scheduler=scheduler,
                 num_samples=count,
                 max_concurrent_trials=count,  # the searcher knows how many there may be at the moment
@@ -158,12 +158,12 @@ class _Passes:
                 failure_config=ray_tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
                 checkpoint_config=ray_tune.CheckpointConfig(num_to_keep=1, checkpoint_at_end=False),
                 stop=_Interrupted(self.interruption, self.trouble),
-                callbacks=[BookCallback(self.books), self.progress, *self.callbacks],
+                callbacks=[StudyCallback(self.studies), self.progress, *self.callbacks],
                 verbose=0,
             ),
         )
         tuner.fit()
-        return scheduler.put_back
+        return scheduler.requeued
 
 
 class _Interrupted(ray_tune.Stopper):

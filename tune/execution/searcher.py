@@ -1,4 +1,4 @@
-"""Ray's search algorithm, as a thin layer over the books: deals out trials of all books in turn."""
+"""Ray's search algorithm, as a thin layer over the studies: deals out trials of all studies in turn."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,19 +6,19 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from tune.full_disk import leaving_when_full
-from tune.study import Book, Suggestion
+from tune.study import Study, Suggestion
 
-__all__ = ["BookSearcher"]
+__all__ = ["StudySearcher"]
 
 
-class BookSearcher(Searcher):
-    """Asks the book that has started the fewest trials, so that all losses advance together.
+class StudySearcher(Searcher):
+    """Asks the study that has started the fewest trials, so that all losses advance together.
 
     Whatever ends a search early, or a machine that slows down in the middle, then meets all losses alike. What became
-    of a trial goes to the books through the scheduler, which Ray tells first.
+    of a trial goes to the studies through the scheduler, which Ray tells first.
 
     Args:
-        books: by name.
+        studies: by name.
         to_config: makes Ray's trial configuration of a suggestion.
         closed: whether no more trials shall start.
         capacity: how many trials there may be at a time, at the moment.
@@ -26,13 +26,13 @@ class BookSearcher(Searcher):
 
     def __init__(
         self,
-        books: Mapping[str, Book],
+        studies: Mapping[str, Study],
         to_config: Callable[[str, Suggestion], dict[str, Any]],
         closed: Callable[[], bool],
         capacity: Callable[[], int],
     ) -> None:
-        super().__init__(metric="epoch", mode="max")  # Ray wants one; the books judge
-        self._books = books
+        super().__init__(metric="epoch", mode="max")  # Ray wants one; the studies judge
+        self._studies = studies
         self._to_config = to_config
         self._closed = closed
         self._capacity = capacity
@@ -44,9 +44,9 @@ class BookSearcher(Searcher):
             return str(Searcher.FINISHED)
         if len(self._live) >= self._capacity():
             return None
-        for name in sorted(self._books, key=self._order):
+        for name in sorted(self._studies, key=self._order):
             with leaving_when_full():
-                suggestion = self._books[name].ask()
+                suggestion = self._studies[name].ask()
             if suggestion is not None:
                 self._live.add(trial_id)
                 return self._to_config(name, suggestion)
@@ -54,19 +54,19 @@ class BookSearcher(Searcher):
 
     def _order(self, name: str) -> tuple[bool, int]:
         """Put first what was put back, then what has started the fewest."""
-        tally = self._books[name].tally
-        return not tally.put_back, tally.started
+        counts = self._studies[name].counts
+        return not counts.requeued, counts.started
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Make room for another; the scheduler has told the book."""
+        """Make room for another; the scheduler has told the study."""
         self._live.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Write nothing: the books are their own record, and a database's password must not be pickled."""
+        """Write nothing: the studies are their own record, and a database's password must not be pickled."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Refuse: a run goes on from its books."""
-        raise NotImplementedError("a run goes on from its books, not from Ray's snapshot")
+        """Refuse: a run goes on from its studies."""
+        raise NotImplementedError("a run goes on from its studies, not from Ray's snapshot")
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Write nothing, as :meth:`save`."""

@@ -26,7 +26,7 @@ from trainables.errors import UserError
 from tune.storage.url import hidden_secrets
 from tune.study import EPOCH_FIELDS
 
-__all__ = ["TENSORBOARD_FOLDER", "drawn_of", "metrics_of", "mirror_callbacks", "without_password"]
+__all__ = ["TENSORBOARD_FOLDER", "drawn_of", "logger_callbacks", "metrics_of", "without_password"]
 
 TENSORBOARD_FOLDER = "tensorboard"  # in the run's folder; Ray's own place, the trial's folder, goes when a search ends
 
@@ -45,7 +45,7 @@ _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _CONNECT_TIMEOUT_S = 5.0
 
 
-def mirror_callbacks(folder: Path, *, tensorboard: bool, mlflow: str | None, experiment: str) -> list[Callback]:
+def logger_callbacks(folder: Path, *, tensorboard: bool, mlflow: str | None, experiment: str) -> list[Callback]:
     """Return Ray callbacks that copy each epoch's metrics; none where none are asked for.
 
     Args:
@@ -59,13 +59,13 @@ def mirror_callbacks(folder: Path, *, tensorboard: bool, mlflow: str | None, exp
     """
     callbacks: list[Callback] = []
     if tensorboard:
-        callbacks.append(Mirror("--tensorboard", TensorBoardMirror(folder / TENSORBOARD_FOLDER)))
+        callbacks.append(GuardedLogger("--tensorboard", TensorBoardLogger(folder / TENSORBOARD_FOLDER)))
     if mlflow is not None:
-        callbacks.append(_mlflow_mirror(mlflow, experiment, folder))
+        callbacks.append(_mlflow_logger(mlflow, experiment, folder))
     return callbacks
 
 
-class Mirror(Callback):
+class GuardedLogger(Callback):
     """Guards one of Ray's callbacks: its first error is reported, and the search goes on without it.
 
     Args:
@@ -111,7 +111,7 @@ class Mirror(Callback):
             print(f"warning: {self._option} is switched off, the run goes on without it: {reason}", file=sys.stderr)
 
 
-class TensorBoardMirror(TBXLoggerCallback):
+class TensorBoardLogger(TBXLoggerCallback):
     """Ray's TensorBoard callback with our names, our place, and epochs as steps.
 
     Args:
@@ -169,7 +169,7 @@ def drawn_of(trial: Trial) -> dict[str, Any]:
     return {"loss": config["loss"], **shared, **own, "seed": config["seed"]}
 
 
-def _mlflow_mirror(uri: str, experiment: str, folder: Path) -> Mirror:
+def _mlflow_logger(uri: str, experiment: str, folder: Path) -> GuardedLogger:
     if not uri.strip():
         raise UserError("--mlflow needs a tracking URI, such as sqlite:///mlflow.db or http://host:5000")
     for name, value in _MLFLOW_ENVIRONMENT.items():
@@ -181,10 +181,10 @@ def _mlflow_mirror(uri: str, experiment: str, folder: Path) -> Mirror:
     try:
         _check_database_answers(uri)
         with hidden_secrets():  # MLflow asks a program for the platform's name
-            from tune.loggers.mlflow import MLflowMirror
+            from tune.loggers.mlflow import MLflowLogger
 
         try:
-            logger = MLflowMirror(uri, experiment, folder)
+            logger = MLflowLogger(uri, experiment, folder)
         except ModuleNotFoundError as error:
             if error.name != "mlflow":
                 raise
@@ -197,7 +197,7 @@ def _mlflow_mirror(uri: str, experiment: str, folder: Path) -> Mirror:
         raise
     except Exception as error:  # noqa: BLE001  MLflow, its database drivers and requests have an error each
         raise UserError(f"--mlflow {without_password(uri)} cannot be used: {clean(_first_line(error))}") from None
-    return Mirror("--mlflow", logger, clean)
+    return GuardedLogger("--mlflow", logger, clean)
 
 
 def _check_database_answers(uri: str) -> None:

@@ -13,12 +13,12 @@ from tune.loggers.callbacks import drawn_of, metrics_of
 from tune.records import read_json
 from tune.settings import RUN_FILE
 
-__all__ = ["MLflowMirror"]
+__all__ = ["MLflowLogger"]
 
 RUN_TAG, TRIAL_TAG, RESUMED_TAG = "adaloss.run", "adaloss.trial_id", "adaloss.resumed"
 
 
-class MLflowMirror(MLflowLoggerCallback):
+class MLflowLogger(MLflowLoggerCallback):
     """One MLflow run a trial, named by its id, with epochs as steps.
 
     A trial that goes on after an interruption goes on in its MLflow run too, found by its tags, and is then tagged as

@@ -1,7 +1,7 @@
-"""The book of one loss: its Optuna study, its rungs and its records, kept in step. It knows nothing of Ray.
+"""The study of one loss: its Optuna study, its rungs and its records, kept in step. It knows nothing of Ray.
 
 The study in the database is the one truth about a search; everything that a restart needs is derived from it. So there
-is no snapshot that can be stale: after a kill at any moment the book is opened again, trials that were in flight go
+is no snapshot that can be stale: after a kill at any moment the study is opened again, trials that were in flight go
 back to waiting, and the rungs are replayed. Each step is told to the study before anybody acts on it.
 
 Draws depend on the seed, the trial's number and the finished trials alone, so an interrupted search whose trials run
@@ -20,7 +20,7 @@ from search_spaces import SearchSpace
 from tune.records import LossRecords
 from tune.search.rungs import Rungs
 from tune.search.sampler import RepeatableTPESampler
-from tune.study import EPOCH_FIELDS, PLACE_FIELDS, Checkpoint, Suggestion, Tally
+from tune.study import EPOCH_FIELDS, PLACE_FIELDS, Checkpoint, Suggestion, TrialCounts
 
 __all__ = ["LossStudy"]
 
@@ -60,7 +60,7 @@ class LossStudy:
     ) -> None:
         self.loss = space.loss
         self.max_epochs = max_epochs
-        self.tally = Tally(trials)
+        self.counts = TrialCounts(trials)
         self._space, self._records = space, records
         self._checkpoints = dict(checkpoints or {})
         self._rungs = Rungs(grace_epochs, max_epochs, reduction_factor)
@@ -86,7 +86,7 @@ class LossStudy:
         existing = self._study.get_trials(deepcopy=False)
         waiting = next((trial for trial in existing if trial.state == TrialState.WAITING), None)
         if waiting is None:
-            if len(existing) >= self.tally.asked:
+            if len(existing) >= self.counts.asked:
                 return None
             if len(existing) < len(self._space.first_points):
                 self._study.enqueue_trial(self._space.first_points[len(existing)])
@@ -101,17 +101,17 @@ class LossStudy:
             self._records.event(trial_id, "resumed", config=config, epoch=checkpoint.epoch if checkpoint else 0)
         else:
             self._record(trial_id, "started", config=config)
-        self.tally.running[number] = {}
-        self.tally.put_back.discard(number)
+        self.counts.running[number] = {}
+        self.counts.requeued.discard(number)
         return Suggestion(number, trial_id, config, checkpoint)
 
-    def epoch_done(self, number: int, result: Mapping[str, Any]) -> bool:
+    def on_epoch(self, number: int, result: Mapping[str, Any]) -> bool:
         """Take in an epoch of a running trial and return whether it goes on.
 
         A trial that does not is finished in the study when this returns, but for one at its full length: that is
-        :meth:`checkpointed`'s. A result with an ``error``, or without a finite ``val_accuracy``, fails the trial.
+        :meth:`on_checkpoint`'s. A result with an ``error``, or without a finite ``val_accuracy``, fails the trial.
         """
-        if not self.tally.running.get(number):
+        if not self.counts.running.get(number):
             place = {key: result[key] for key in PLACE_FIELDS if key in result}
             self._storage.set_trial_user_attr(self._id(number), "place", place)
         if error := result.get("error"):
@@ -120,8 +120,8 @@ class LossStudy:
         record = {key: result[key] for key in (*EPOCH_FIELDS, "node_ip") if key in result}
         epoch, accuracy = record["epoch"], record["val_accuracy"]
         self._records.epoch(self.trial_id(number), record)
-        self.tally.running[number] = record
-        self.tally.epochs += 1
+        self.counts.running[number] = record
+        self.counts.epochs += 1
         if not math.isfinite(accuracy):
             self._storage.set_trial_user_attr(self._id(number), "diverged_epoch", epoch)
             self._rungs.diverged(number, epoch)
@@ -135,9 +135,9 @@ class LossStudy:
             return False
         return True
 
-    def checkpointed(self, number: int) -> None:
+    def on_checkpoint(self, number: int) -> None:
         """Finish a running trial that has its full length: not before its weights are safe, it may be the best."""
-        record = self.tally.running[number]
+        record = self.counts.running[number]
         if record.get("epoch", 0) >= self.max_epochs:
             self._study.tell(number, record["val_accuracy"])
             self._close(number, "finished")
@@ -146,7 +146,7 @@ class LossStudy:
         """Return whether a trial is still to be ended, or is the best so far, whose weights will be kept."""
         trial_id = self.trial_id(number)
         if self._is_recorded(trial_id, "finished"):
-            return number == self.tally.best_number
+            return number == self.counts.best_number
         return not (self._is_recorded(trial_id, "stopped") or self._is_recorded(trial_id, "failed"))
 
     def stop(self, number: int, reason: str) -> None:
@@ -164,32 +164,32 @@ class LossStudy:
         self._study.tell(number, state=TrialState.FAIL)
         self._close(number, "failed")
 
-    def given_up(self, number: int, error: str) -> None:
+    def on_error(self, number: int, error: str) -> None:
         """End a running trial whose worker was lost too often."""
         self.failed(number, error)
 
-    def interrupted(self) -> None:
+    def requeue_running(self) -> None:
         """Put what runs back among the waiting, for a later resume."""
-        for number in list(self.tally.running):
+        for number in list(self.counts.running):
             self._wait(number)
 
-    def put_back(self, number: int, error: str) -> None:
+    def requeue(self, number: int, error: str) -> None:
         """Put a trial back among the waiting that ran out of memory beside others."""
-        self.tally.put_back.add(number)
+        self.counts.requeued.add(number)
         self._wait(number, error=error)
 
-    def know(self, checkpoints: Mapping[str, Checkpoint]) -> None:
+    def set_checkpoints(self, checkpoints: Mapping[str, Checkpoint]) -> None:
         """Take in the newest checkpoint of each trial, by trial id."""
         self._checkpoints = dict(checkpoints)
 
     def _wait(self, number: int, **details: Any) -> None:
         self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
         self._records.event(self.trial_id(number), "interrupted", **details)
-        del self.tally.running[number]
+        del self.counts.running[number]
 
-    def restarted(self, number: int, error: str) -> None:
+    def on_restart(self, number: int, error: str) -> None:
         """Note that Ray runs a trial again, from its last checkpoint, after its worker was lost; maybe elsewhere."""
-        self.tally.running[number] = {}
+        self.counts.running[number] = {}
         self._records.event(self.trial_id(number), "resumed", error=error)
 
     def best(self) -> FrozenTrial | None:
@@ -210,9 +210,9 @@ class LossStudy:
         trials = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return [trial.number for trial in trials]
 
-    def is_open(self, number: int) -> bool:
+    def is_running(self, number: int) -> bool:
         """Return whether a trial is running."""
-        return number in self.tally.running
+        return number in self.counts.running
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
@@ -227,11 +227,11 @@ class LossStudy:
     def _close(self, number: int, event: str) -> None:
         """Record how a trial ended that the study already knows as finished."""
         trial = self._study.get_trials(deepcopy=False)[number]
-        self.tally.running.pop(number, None)
-        setattr(self.tally, event, getattr(self.tally, event) + 1)
+        self.counts.running.pop(number, None)
+        setattr(self.counts, event, getattr(self.counts, event) + 1)
         best = self.best()
         if best is not None and best.value is not None:
-            self.tally.best_number, self.tally.best_accuracy = best.number, best.value
+            self.counts.best_number, self.counts.best_accuracy = best.number, best.value
         if not self._is_recorded(self.trial_id(number), event):
             self._record(self.trial_id(number), event, **_ending(trial))
 

@@ -1,4 +1,4 @@
-"""A search, from settings to records: opens the books, lets Ray run the trials, and leaves a run that can go on."""
+"""A search, from settings to records: opens the studies, lets Ray run the trials, and leaves a run that can go on."""
 
 import itertools
 import time
@@ -18,7 +18,7 @@ from trainables.errors import UserError
 from trainables.models import MODELS, default_model
 from tune.cluster.connection import Interruption, Slots, connect
 from tune.cluster.gpu_share import slots_for
-from tune.cluster.node_check import Reach
+from tune.cluster.node_check import NodeCheck
 from tune.execution.checkpoints import CheckpointStore
 from tune.execution.progress import Progress
 from tune.execution.runner import Stage, run_stage
@@ -92,15 +92,15 @@ def run_search(
         slots = slots_for(settings, data, console)
         if settings.precision == "fp16" and not slots.gpus_per_trial:
             raise UserError("--precision fp16 needs GPUs; use bf16, float32 or auto on CPUs")
-        with Reach(settings.checkpoint_root) as reach, locked(settings.folder), interruption.listening():
+        with NodeCheck(settings.checkpoint_root) as node_check, locked(settings.folder), interruption.listening():
             invocation = write_run_file(settings, confirmation, data, slots, names, resume=resume)
             if database is not None:
-                database.be_patient()
+                database.start_retrying()
             storage = open_study_file(settings) if database is None else database.storage
             try:
                 studies = _open_studies(settings, names, storage, store)
                 _announce(settings, data, slots, names, console)
-                _run_trials(settings, data, slots, studies, invocation, interruption, reach, console, callbacks)
+                _run_trials(settings, data, slots, studies, invocation, interruption, node_check, console, callbacks)
                 _keep_best(settings, studies, store)
                 failures = _total_failures(settings, studies)
             except StudyUnreachable as error:
@@ -180,7 +180,7 @@ def _run_trials(
     studies: dict[str, LossStudy],
     invocation: int,
     interruption: Interruption,
-    reach: Reach,
+    node_check: NodeCheck,
     console: Console,
     callbacks: Sequence[ray_tune.Callback],
 ) -> None:
@@ -198,7 +198,7 @@ def _run_trials(
         interruption,
         progress,
         out_of_time=_clock(settings),
-        trouble=reach.problem,
+        trouble=node_check.problem,
         callbacks=callbacks,
     )
 
@@ -252,7 +252,7 @@ def _keep_best(settings: SearchSettings, studies: dict[str, LossStudy], store: C
 def _total_failures(settings: SearchSettings, studies: dict[str, LossStudy]) -> dict[str, str]:
     failures = {}
     for loss, study in studies.items():
-        if study.tally.failed and study.tally.failed == study.tally.done:
+        if study.counts.failed and study.counts.failed == study.counts.done:
             events = read_records(settings.folder / loss / "trials.jsonl")
             errors = [event.get("error", "") for event in events if event["event"] == "failed"]
             failures[loss] = next(

@@ -8,9 +8,9 @@ from typing import TypeVar
 import optuna
 import sqlalchemy.exc
 
-__all__ = ["PATIENCE_S", "Outage", "Patience", "StudyUnreachable"]
+__all__ = ["GIVE_UP_AFTER_S", "Outage", "Retrying", "StudyUnreachable"]
 
-PATIENCE_S = 600.0  # a database that is away for longer will not be back soon, and hardware stands idle
+GIVE_UP_AFTER_S = 600.0  # a database that is away for longer will not be back soon, and hardware stands idle
 _LONGEST_PAUSE_S = 3.0
 _SLICE_S = 0.2  # within which a wish to stop is noticed
 
@@ -40,7 +40,7 @@ class Outage:
     recovered: bool
 
 
-class Patience:
+class Retrying:
     """Repeats what failed because the database was away.
 
     Args:
@@ -48,7 +48,7 @@ class Patience:
         interrupted: whether the user wants to stop; nothing is waited for then.
         began: is told the reason when waiting begins.
         ended: is told of each outage when it is over.
-        patience_s: how long one is waited for.
+        give_up_after_s: how long one is waited for.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class Patience:
         interrupted: Callable[[], bool],
         began: Callable[[str], None],
         ended: Callable[[Outage], None],
-        patience_s: float = PATIENCE_S,
+        give_up_after_s: float = GIVE_UP_AFTER_S,
     ) -> None:
         self._reason, self._interrupted = reason, interrupted
         self._began, self._ended = began, ended
-        self.patience_s = patience_s  # 0: what fails is repeated once, and not waited for
+        self.give_up_after_s = give_up_after_s  # 0: what fails is repeated once, and not waited for
 
-    def insist(self, operation: Callable[[bool], _Result]) -> _Result:
+    def call(self, operation: Callable[[bool], _Result]) -> _Result:
         """Return what an operation returns, once the database answers.
 
         Args:
@@ -89,11 +89,11 @@ class Patience:
             if pause_s is None:
                 noticed = time.monotonic()
                 continue  # a connection that was closed while idle is no outage: the next one may well work
-            if not announced and self.patience_s and not self._interrupted():
+            if not announced and self.give_up_after_s and not self._interrupted():
                 self._began(reason)
                 announced = True
             if not self._wait(pause_s, noticed):
-                self.patience_s = 0.0  # nor is what is left to do waited for
+                self.give_up_after_s = 0.0  # nor is what is left to do waited for
                 lasted_s = time.monotonic() - noticed
                 if announced:
                     self._ended(Outage(started, lasted_s, reason, recovered=False))
@@ -104,7 +104,7 @@ class Patience:
         """Wait, and return whether to try again."""
         end = time.monotonic() + pause_s
         while (now := time.monotonic()) < end:
-            if self._interrupted() or now - noticed >= self.patience_s:
+            if self._interrupted() or now - noticed >= self.give_up_after_s:
                 return False
             time.sleep(min(_SLICE_S, end - now))
         return True

@@ -21,10 +21,10 @@ from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tune.storage.retry import Patience
+from tune.storage.retry import Retrying
 from tune.storage.url import Login
 
-__all__ = ["PatientStorage"]
+__all__ = ["RetryingStorage"]
 
 CONNECT_TIMEOUT_S = 5
 REQUEST_KEY = "adaloss:request"  # of the attribute that tells a trial made by an earlier attempt
@@ -42,27 +42,27 @@ def _repeated(name: str) -> Any:
     plain = getattr(RDBStorage, name)
 
     @functools.wraps(plain)
-    def method(self: "PatientStorage", *arguments: Any, **options: Any) -> Any:
-        return self._patience.insist(lambda again: plain(self, *arguments, **options))
+    def method(self: "RetryingStorage", *arguments: Any, **options: Any) -> Any:
+        return self._retrying.call(lambda again: plain(self, *arguments, **options))
 
     return method
 
 
-class PatientStorage(RDBStorage):
+class RetryingStorage(RDBStorage):
     """A database of which one process at a time writes to a study, as the searches of this project do.
 
     Opening it fails at once where the database does not answer; from then on patience is what it has.
 
     Args:
         login: how to get in.
-        patience: with the database.
+        retrying: with the database.
     """
 
-    def __init__(self, login: Login, patience: Patience) -> None:
+    def __init__(self, login: Login, retrying: Retrying) -> None:
         super().__init__(login.sqlalchemy_url, engine_kwargs={"connect_args": login.arguments(CONNECT_TIMEOUT_S)})
         sqlalchemy.event.listen(self.engine, "connect", _limit_session)
         self.engine.dispose()  # the connection that was made without
-        self._patience = patience
+        self._retrying = retrying
 
     def __getstate__(self) -> dict[Any, Any]:
         raise TypeError("a storage that knows a password is not pickled")
@@ -93,13 +93,13 @@ class PatientStorage(RDBStorage):
 
         def create(again: bool) -> int:
             try:
-                return super(PatientStorage, self).create_new_study(directions, study_name)
+                return super(RetryingStorage, self).create_new_study(directions, study_name)
             except DuplicatedStudyError:
                 if not again or study_name is None:
                     raise
                 return int(RDBStorage.get_study_id_from_name(self, study_name))
 
-        return self._patience.insist(create)
+        return self._retrying.call(create)
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         """Make a trial; one that an earlier attempt made is the one, known by a mark of its own.
@@ -121,7 +121,7 @@ class PatientStorage(RDBStorage):
                 made.number, made._trial_id, made.datetime_start = trial.number, trial.trial_id, trial.datetime_start
                 return made
 
-        return self._patience.insist(create)
+        return self._retrying.call(create)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Set a trial's state; one that an earlier attempt has set is set."""
@@ -132,14 +132,14 @@ class PatientStorage(RDBStorage):
 
         def set_(again: bool) -> bool:
             try:
-                done = super(PatientStorage, self).set_trial_state_values(trial_id, state, values)
+                done = super(RetryingStorage, self).set_trial_state_values(trial_id, state, values)
             except UpdateFinishedTrialError:
                 if not again or not is_set():
                     raise
                 return True
             return done or (again and is_set())
 
-        return self._patience.insist(set_)
+        return self._retrying.call(set_)
 
 
 def _find_marked(session: Any, study_id: int, mark: str) -> Any:

@@ -15,8 +15,8 @@ from tune.cluster.connection import Interruption
 from tune.records import read_json, read_records
 from tune.run_file import add_outage
 from tune.settings import RUN_FILE, SearchSettings
-from tune.storage.retry import PATIENCE_S, Outage, Patience, StudyUnreachable
-from tune.storage.retrying_storage import PatientStorage
+from tune.storage.retry import GIVE_UP_AFTER_S, Outage, Retrying, StudyUnreachable
+from tune.storage.retrying_storage import RetryingStorage
 from tune.storage.url import StudyUrlError, check_driver, login
 
 __all__ = ["TeamDatabase", "open_study_file", "study_names"]
@@ -77,7 +77,7 @@ class TeamDatabase:
         self.url = settings.study_storage
         self._settings, self._console = settings, console
         self._login = login(self.url)
-        self._patience = Patience(self._login.reason, lambda: bool(interruption), self._began, self._ended, 0.0)
+        self._retrying = Retrying(self._login.reason, lambda: bool(interruption), self._began, self._ended, 0.0)
         self.storage = self._opened()
 
     def check_studies(self, names: Mapping[str, str], *, resume: bool) -> None:
@@ -96,19 +96,19 @@ class TeamDatabase:
                 f"the study_storage in {self._settings.folder / RUN_FILE}"
             )
 
-    def be_patient(self) -> None:
+    def start_retrying(self) -> None:
         """From now on wait for the database when it goes away, and note that in the run's file."""
-        self._patience.patience_s = PATIENCE_S
+        self._retrying.give_up_after_s = GIVE_UP_AFTER_S
 
     def close(self) -> None:
         """Close all connections."""
         self.storage.remove_session()
         self.storage.engine.dispose()
 
-    def _opened(self) -> PatientStorage:
+    def _opened(self) -> RetryingStorage:
         for tries_left in reversed(range(_OPENING_TRIES)):
             try:
-                return PatientStorage(self._login, self._patience)
+                return RetryingStorage(self._login, self._retrying)
             except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
                 cause = _database_error(error)
                 if tries_left and getattr(getattr(cause, "orig", None), "sqlstate", None) in _MADE_MEANWHILE:
@@ -121,7 +121,8 @@ class TeamDatabase:
 
     def _began(self, reason: str) -> None:
         self._say(
-            f"the study database {self.url} does not answer ({reason}); trying again for {PATIENCE_S / 60:.0f} minutes"
+            f"the study database {self.url} does not answer ({reason}); "
+            f"trying again for {GIVE_UP_AFTER_S / 60:.0f} minutes"
         )
 
     def _ended(self, outage: Outage) -> None:

@@ -5,8 +5,8 @@ import pytest
 import ray
 
 from trainables.errors import UserError
-from tune.cluster import node_check as reach
-from tune.cluster.node_check import Reach, answer, code_digest
+from tune.cluster import node_check
+from tune.cluster.node_check import NodeCheck, answer, code_digest
 
 # --- What a node answers ---------------------------------------------------------------------------------------------
 
@@ -39,7 +39,9 @@ def test_a_node_that_cannot_write(root, monkeypatch):
         def open_output_stream(self, path):
             raise OSError("Read-only file system")
 
-    monkeypatch.setattr(reach.pyarrow.fs, "FileSystem", type("F", (), {"from_uri": lambda root: (ReadOnly(), root)}))
+    monkeypatch.setattr(
+        node_check.pyarrow.fs, "FileSystem", type("F", (), {"from_uri": lambda root: (ReadOnly(), root)})
+    )
     assert "cannot write to" in answer(str(root), "token", code_digest())
     assert "Read-only file system" in answer(str(root), "token", code_digest())
 
@@ -53,7 +55,7 @@ def test_the_digest_is_that_of_the_code(tmp_path, monkeypatch):
     assert before == code_digest()
     (tmp_path / "trainables").mkdir()
     (tmp_path / "trainables" / "__init__.py").write_text("x = 1\n")
-    monkeypatch.setattr(reach.trainables, "__file__", str(tmp_path / "trainables" / "__init__.py"))
+    monkeypatch.setattr(node_check.trainables, "__file__", str(tmp_path / "trainables" / "__init__.py"))
     other = code_digest()
     (tmp_path / "trainables" / "__init__.py").write_text("x = 2\n")
     assert len({before, other, code_digest()}) == 3
@@ -72,7 +74,7 @@ class Cluster:
         monkeypatch.setattr(ray, "wait", self.wait)
         monkeypatch.setattr(ray, "get", self.get)
         clock = iter(range(0, 10**6, 10))
-        monkeypatch.setattr(reach.time, "monotonic", lambda: next(clock))
+        monkeypatch.setattr(node_check.time, "monotonic", lambda: next(clock))
 
     @staticmethod
     def node(name, alive=True):
@@ -104,7 +106,7 @@ def cluster(monkeypatch):
 
 
 def test_one_node_needs_no_question(cluster, tmp_path):
-    with Reach(str(tmp_path / "run" / "checkpoints")) as found:
+    with NodeCheck(str(tmp_path / "run" / "checkpoints")) as found:
         assert found.problem() is None
     assert cluster.asked == []
     assert list(tmp_path.iterdir()) == []
@@ -112,7 +114,7 @@ def test_one_node_needs_no_question(cluster, tmp_path):
 
 def test_all_nodes_are_asked_once_and_nothing_stays(cluster, tmp_path):
     cluster.alive = ["a", "b"]
-    with Reach(str(tmp_path / "run" / "checkpoints")) as found:
+    with NodeCheck(str(tmp_path / "run" / "checkpoints")) as found:
         (token,) = (tmp_path / "run" / "checkpoints").iterdir()
         assert token.name.startswith(".reach-")
         assert found.problem() is None
@@ -122,14 +124,14 @@ def test_all_nodes_are_asked_once_and_nothing_stays(cluster, tmp_path):
 
 def test_what_a_search_wrote_stays(cluster, tmp_path):
     cluster.alive = ["a", "b"]
-    with Reach(str(tmp_path / "run" / "checkpoints")):
+    with NodeCheck(str(tmp_path / "run" / "checkpoints")):
         (tmp_path / "run" / "checkpoints" / "part-001").mkdir()
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["part-001"]
 
 
 def test_a_problem_is_one_line_with_the_nodes_address(cluster, tmp_path):
     cluster.alive, cluster.says = ["a", "b"], {"b": "does not see"}
-    with pytest.raises(UserError, match=r"^node 10\.0\.0\.98 does not see$"), Reach(str(tmp_path / "run")):
+    with pytest.raises(UserError, match=r"^node 10\.0\.0\.98 does not see$"), NodeCheck(str(tmp_path / "run")):
         pytest.fail("entered")
     assert list(tmp_path.iterdir()) == []
 
@@ -138,24 +140,24 @@ def test_a_node_without_the_project_says_so(cluster, tmp_path):
     error = ray.exceptions.RayTaskError("answer", "traceback", ModuleNotFoundError("No module named 'tune'"))
     cluster.alive, cluster.says = ["a", "b"], {"b": error}
     expected = r"node 10\.0\.0\.98 cannot run this project: No module named 'tune'"
-    with pytest.raises(UserError, match=expected), Reach(str(tmp_path / "run")):
+    with pytest.raises(UserError, match=expected), NodeCheck(str(tmp_path / "run")):
         pytest.fail("entered")
 
 
 def test_a_node_that_is_gone_again_is_no_problem(cluster, tmp_path):
     cluster.alive, cluster.says = ["a", "b"], {"b": ray.exceptions.NodeDiedError("gone")}
-    with Reach(str(tmp_path)) as found:
+    with NodeCheck(str(tmp_path)) as found:
         assert found.problem() is None
 
 
 def test_a_node_that_does_not_answer_is_not_waited_for_for_ever(cluster, tmp_path):
     cluster.alive, cluster.late = ["a", "b"], {"b"}
-    with pytest.raises(UserError, match=r"node 10\.0\.0\.98 does not answer within 120 s"), Reach(str(tmp_path)):
+    with pytest.raises(UserError, match=r"node 10\.0\.0\.98 does not answer within 120 s"), NodeCheck(str(tmp_path)):
         pytest.fail("entered")
 
 
 def test_a_node_that_joins_is_asked_without_waiting_for_it(cluster, tmp_path):
-    with Reach(str(tmp_path / "run")) as found:
+    with NodeCheck(str(tmp_path / "run")) as found:
         cluster.alive, cluster.late, cluster.says = ["a", "b"], {"b"}, {"b": "does not see"}
         assert found.problem() is None
         assert cluster.asked == ["a", "b"]
@@ -168,5 +170,8 @@ def test_a_node_that_joins_is_asked_without_waiting_for_it(cluster, tmp_path):
 def test_what_cannot_be_written_from_here_is_said(cluster, tmp_path):
     (tmp_path / "file").touch()
     cluster.alive = ["a", "b"]
-    with pytest.raises(UserError, match="where checkpoints go, cannot be written"), Reach(str(tmp_path / "file" / "x")):
+    with (
+        pytest.raises(UserError, match="where checkpoints go, cannot be written"),
+        NodeCheck(str(tmp_path / "file" / "x")),
+    ):
         pytest.fail("entered")

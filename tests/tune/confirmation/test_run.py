@@ -62,24 +62,24 @@ def world(monkeypatch):
         happened=[], configs={}, accuracy=lambda run_id: 0.9, error=lambda run_id: None, stop_after=math.inf, data={}
     )
 
-    def run_stage(stage, books, slots, interruption, progress, *, trouble, callbacks):
+    def run_stage(stage, studies, slots, interruption, progress, *, trouble, callbacks):
         name = stage.name.rpartition("-")[0]
         world.happened.append(name)
         world.data[name] = stage.data
-        for book in books.values():
-            while (suggestion := book.ask()) is not None:
+        for study in studies.values():
+            while (suggestion := study.ask()) is not None:
                 if world.stop_after <= 0:
                     interruption._note(15, None) if not interruption else None
-                    book.interrupted()
+                    study.requeue_running()
                     break
                 world.stop_after -= 1
                 world.configs[suggestion.trial_id] = stage.to_trial(suggestion)
-                _run(book, suggestion, is_tested=stage.data.test_images is not None)
+                _run(study, suggestion, is_tested=stage.data.test_images is not None)
 
-    def _run(book, suggestion, *, is_tested):
+    def _run(study, suggestion, *, is_tested):
         world.happened.append(suggestion.trial_id)
         if error := world.error(suggestion.trial_id):
-            book.epoch_done(suggestion.number, {"epoch": 1, "error": error})
+            study.on_epoch(suggestion.number, {"epoch": 1, "error": error})
             return
         accuracy = world.accuracy(suggestion.trial_id)
         for epoch in range(1, EPOCHS + 1):
@@ -89,7 +89,7 @@ def world(monkeypatch):
                 result["val_accuracy"] = accuracy
             elif epoch == EPOCHS:
                 result |= {"test_accuracy": accuracy, "test_loss": 0.1, "confusion": [[1]]}
-            if not book.epoch_done(suggestion.number, result):
+            if not study.on_epoch(suggestion.number, result):
                 return
 
     def read_test(*arguments):
@@ -98,7 +98,7 @@ def world(monkeypatch):
 
     monkeypatch.setattr(module, "connect", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr(module, "slots_for", lambda *_: Slots(1.0, 0.0, 2, 1))
-    monkeypatch.setattr(module, "Reach", lambda *_: contextlib.nullcontext(SimpleNamespace(problem=lambda: None)))
+    monkeypatch.setattr(module, "NodeCheck", lambda *_: contextlib.nullcontext(SimpleNamespace(problem=lambda: None)))
     monkeypatch.setattr(module, "run_stage", run_stage)
     monkeypatch.setattr(module, "load_test_data", read_test)
     return world

@@ -120,13 +120,13 @@ def test_time_that_is_up_does_not_leave_a_trial_that_was_put_back(run, monkeypat
     from tune.search import run as search
 
     state = {"up": False}
-    put_back = search.LossStudy.put_back
+    requeue = search.LossStudy.requeue
 
-    def put_back_and_let_time_pass(study, number, error):
+    def requeue_and_let_time_pass(study, number, error):
         state["up"] = True
-        put_back(study, number, error)
+        requeue(study, number, error)
 
-    monkeypatch.setattr(search.LossStudy, "put_back", put_back_and_let_time_pass)
+    monkeypatch.setattr(search.LossStudy, "requeue", requeue_and_let_time_pass)
     monkeypatch.setattr(search, "_clock", lambda settings: lambda: state["up"])
     done = run("gpu", 1)
     assert done.events_of(HUNGRY) == ["started", "interrupted", "resumed", "stopped"]

@@ -8,12 +8,12 @@ from rich.console import Console
 
 from tune.execution import progress as module
 from tune.execution.progress import LINE_INTERVAL_S, REDRAW_INTERVAL_S, Progress
-from tune.study import Tally
+from tune.study import TrialCounts
 
 
-def book(tally: Tally) -> SimpleNamespace:
+def study(counts: TrialCounts) -> SimpleNamespace:
     """A study as far as the table looks at it."""
-    return SimpleNamespace(tally=tally)
+    return SimpleNamespace(counts=counts)
 
 
 class Clock:
@@ -34,12 +34,12 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def books():
+def studies():
     running = {4: {"epoch": 2, "val_accuracy": 0.9101}, 5: {}}
-    arcface = Tally(
+    arcface = TrialCounts(
         12, finished=2, stopped=1, failed=1, epochs=31, running=running, best_number=2, best_accuracy=0.98765
     )
-    return {"arcface": book(arcface), "softmax": book(Tally(12))}
+    return {"arcface": study(arcface), "softmax": study(TrialCounts(12))}
 
 
 def plain() -> Console:
@@ -57,27 +57,27 @@ def lines(console: Console) -> list[str]:
 # --- No terminal -----------------------------------------------------------------------------------------------------
 
 
-def test_without_a_terminal_lines_say_where_the_search_stands(clock, books):
+def test_without_a_terminal_lines_say_where_the_search_stands(clock, studies):
     console = plain()
-    with Progress(books, "digits", console) as progress:
+    with Progress(studies, "digits", console) as progress:
         clock.now += 3725
         progress.on_step_end(1, [])
     state = "arcface 4/12, 31 epochs, best val. acc. 98.77 % | softmax 0/12, 0 epochs"
     assert lines(console) == [f"1:02:05 search: {state}", f"1:02:05 search ended: {state}"]
 
 
-def test_lines_come_no_more_often_than_a_person_reads(clock, books):
+def test_lines_come_no_more_often_than_a_person_reads(clock, studies):
     console = plain()
-    with Progress(books, "digits", console) as progress:
+    with Progress(studies, "digits", console) as progress:
         for _ in range(1000):
             clock.now += 3.1 * LINE_INTERVAL_S / 1000
             progress.on_step_end(1, [])
         assert 3 <= len(lines(console)) <= 4
 
 
-def test_a_line_is_never_folded(clock, books):
+def test_a_line_is_never_folded(clock, studies):
     console = Console(file=io.StringIO(), force_terminal=False, width=40)
-    with Progress(books, "digits", console):
+    with Progress(studies, "digits", console):
         pass
     assert len(lines(console)) == 1
     assert len(lines(console)[0]) > 40
@@ -86,9 +86,9 @@ def test_a_line_is_never_folded(clock, books):
 # --- A terminal ------------------------------------------------------------------------------------------------------
 
 
-def test_a_terminal_shows_a_table(clock, books):
+def test_a_terminal_shows_a_table(clock, studies):
     console = terminal()
-    with Progress(books, "digits -> results/x", console) as progress:
+    with Progress(studies, "digits -> results/x", console) as progress:
         clock.now += 61
         progress.on_step_end(1, [])
         shown = console.file.getvalue()
@@ -99,10 +99,10 @@ def test_a_terminal_shows_a_table(clock, books):
     assert all(len(row) <= 120 for row in shown.replace("\x1b", "").splitlines())
 
 
-def test_the_table_is_drawn_no_more_often_than_needed(clock, books, monkeypatch):
+def test_the_table_is_drawn_no_more_often_than_needed(clock, studies, monkeypatch):
     drawn = []
     monkeypatch.setattr(module.Live, "update", lambda *_, **__: drawn.append(clock.now))
-    with Progress(books, "digits", terminal()) as progress:
+    with Progress(studies, "digits", terminal()) as progress:
         for _ in range(100):
             clock.now += REDRAW_INTERVAL_S / 10
             progress.on_step_end(1, [])
@@ -110,9 +110,9 @@ def test_the_table_is_drawn_no_more_often_than_needed(clock, books, monkeypatch)
     assert all(later - earlier >= REDRAW_INTERVAL_S - 1e-9 for earlier, later in itertools.pairwise(drawn))
 
 
-def test_the_table_is_gone_in_the_end_even_after_an_error(clock, books):
+def test_the_table_is_gone_in_the_end_even_after_an_error(clock, studies):
     console = terminal()
-    with pytest.raises(KeyError), Progress(books, "digits", console) as progress:
+    with pytest.raises(KeyError), Progress(studies, "digits", console) as progress:
         raise KeyError
     assert not progress._live.is_started
 
@@ -123,9 +123,9 @@ def test_the_table_is_gone_in_the_end_even_after_an_error(clock, books):
 @pytest.mark.parametrize("value", [None, math.nan])
 @pytest.mark.parametrize("console", [plain, terminal])
 def test_an_accuracy_that_is_no_number_is_a_dash_or_left_out(clock, console, value):
-    tally = Tally(3, running={0: {"epoch": 1, "val_accuracy": value}})
+    counts = TrialCounts(3, running={0: {"epoch": 1, "val_accuracy": value}})
     shown = console()
-    with Progress({"arcface": book(tally)}, "digits", shown) as progress:
+    with Progress({"arcface": study(counts)}, "digits", shown) as progress:
         clock.now += 100
         progress.on_step_end(1, [])
     text = shown.file.getvalue()
@@ -140,8 +140,8 @@ def test_an_accuracy_that_is_no_number_is_a_dash_or_left_out(clock, console, val
 def test_a_stage_without_validation_shows_what_it_has(clock):
     running = {0: {"epoch": 3, "train_accuracy": 0.875}}
     shown = terminal()
-    tally = Tally(3, finished=1, running=running, best_accuracy=0.5)
-    with Progress({"softmax": book(tally)}, "digits", shown, "confirmation", "mean acc.") as progress:
+    counts = TrialCounts(3, finished=1, running=running, best_accuracy=0.5)
+    with Progress({"softmax": study(counts)}, "digits", shown, "confirmation", "mean acc.") as progress:
         clock.now += 1
         progress.on_step_end(1, [])
     text = shown.file.getvalue()
@@ -151,13 +151,13 @@ def test_a_stage_without_validation_shows_what_it_has(clock):
 
 
 @pytest.mark.parametrize("console", [plain, terminal])
-def test_a_lost_worker_is_told_to_the_user(clock, books, console):
+def test_a_lost_worker_is_told_to_the_user(clock, studies, console):
     shown = console()
-    trial = SimpleNamespace(config={"book": "arcface", "number": 4, "trial_id": "arcface-0004"})
-    with Progress(books, "digits", shown) as progress:
+    trial = SimpleNamespace(config={"study": "arcface", "number": 4, "trial_id": "arcface-0004"})
+    with Progress(studies, "digits", shown) as progress:
         progress.on_trial_recover(1, [trial], trial)
     assert "arcface-0004: worker lost, goes on from its last checkpoint" in shown.file.getvalue()
 
 
-def test_ray_pickles_nothing_of_it(books):
-    assert Progress(books, "digits", plain()).__getstate__() == {}
+def test_ray_pickles_nothing_of_it(studies):
+    assert Progress(studies, "digits", plain()).__getstate__() == {}

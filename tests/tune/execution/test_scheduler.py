@@ -1,4 +1,4 @@
-"""Ray's scheduler and callback over the books: what a book is told of, and what not."""
+"""Ray's scheduler and callback over the studies: what a study is told of, and what not."""
 
 from types import SimpleNamespace
 
@@ -6,45 +6,45 @@ import pytest
 from ray.tune import Checkpoint
 from ray.tune.schedulers import TrialScheduler
 
-from tune.execution.scheduler import BookCallback, BookScheduler
+from tune.execution.scheduler import StudyCallback, StudyScheduler
 
 
-class Book:
+class Study:
     """Notes what it is told of its only trial."""
 
-    def __init__(self, is_open):
-        self._is_open, self.told = is_open, []
+    def __init__(self, is_running):
+        self._is_open, self.told = is_running, []
 
-    def is_open(self, number):
+    def is_running(self, number):
         return self._is_open
 
-    def epoch_done(self, number, result):
+    def on_epoch(self, number, result):
         self.told.append(("epoch", number))
         return True
 
-    def checkpointed(self, number):
+    def on_checkpoint(self, number):
         self.told.append(("checkpoint", number))
 
-    def restarted(self, number, error):
+    def on_restart(self, number, error):
         self.told.append(("restarted", number))
 
-    def given_up(self, number, error):
+    def on_error(self, number, error):
         self.told.append(("given up", number))
 
 
-@pytest.mark.parametrize("is_open", [True, False])
-def test_a_book_is_told_of_trials_that_run_and_of_no_others(tmp_path, is_open):
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_book_is_told_of_trials_that_run_and_of_no_others(tmp_path, is_running):
     """One that was stopped may still be saved, or lose its worker, before Ray has stopped it."""
-    book = Book(is_open)
-    books, trial = {"a": book}, SimpleNamespace(config={"book": "a", "number": 7}, local_path=str(tmp_path))
-    decision = BookScheduler(books, lambda: False).on_trial_result(None, trial, {"epoch": 1})
-    callback = BookCallback(books)
+    study = Study(is_running)
+    studies, trial = {"a": study}, SimpleNamespace(config={"study": "a", "number": 7}, local_path=str(tmp_path))
+    decision = StudyScheduler(studies, lambda: False).on_trial_result(None, trial, {"epoch": 1})
+    callback = StudyCallback(studies)
     callback.on_trial_save(0, [], trial)
     callback.on_trial_recover(0, [], trial)
     callback.on_trial_error(0, [], trial)
-    assert decision == (TrialScheduler.CONTINUE if is_open else TrialScheduler.STOP)
+    assert decision == (TrialScheduler.CONTINUE if is_running else TrialScheduler.STOP)
     everything = [("epoch", 7), ("checkpoint", 7), ("restarted", 7), ("given up", 7)]
-    assert book.told == (everything if is_open else [])
+    assert study.told == (everything if is_running else [])
 
 
 class Needing:
@@ -63,13 +63,13 @@ def test_a_checkpoint_that_is_of_no_more_use_is_deleted(tmp_path, needs):
     for folder in folders:
         folder.mkdir(parents=True)
         (folder / "state.pt").write_bytes(b"state")
-    trial = SimpleNamespace(config={"book": "a", "number": 7}, checkpoint=Checkpoint.from_directory(folders[0]))
-    callback = BookCallback({"a": Needing(needs)})
+    trial = SimpleNamespace(config={"study": "a", "number": 7}, checkpoint=Checkpoint.from_directory(folders[0]))
+    callback = StudyCallback({"a": Needing(needs)})
     callback.on_trial_complete(0, [], trial)
     assert [folder.exists() for folder in folders] == [needs, True]
     callback.on_trial_complete(0, [], trial)  # it is not there any more, which stops no search
 
 
 def test_a_trial_without_a_checkpoint_has_none_to_delete():
-    trial = SimpleNamespace(config={"book": "a", "number": 7}, checkpoint=None)
-    BookCallback({"a": Needing(False)}).on_trial_complete(0, [], trial)
+    trial = SimpleNamespace(config={"study": "a", "number": 7}, checkpoint=None)
+    StudyCallback({"a": Needing(False)}).on_trial_complete(0, [], trial)

@@ -1,30 +1,30 @@
-"""Ray's searcher over the books: who is asked for the next trial, and when."""
+"""Ray's searcher over the studies: who is asked for the next trial, and when."""
 
 from types import SimpleNamespace
 
 import pytest
 from ray.tune.search import Searcher
 
-from tune.execution.searcher import BookSearcher
-from tune.study import Suggestion, Tally
+from tune.execution.searcher import StudySearcher
+from tune.study import Suggestion, TrialCounts
 
 
 class FewTrials:
-    """A book with some trials to hand out."""
+    """A study with some trials to hand out."""
 
     def __init__(self, count):
-        self.tally = Tally(count)
+        self.counts = TrialCounts(count)
 
     def ask(self):
-        number = self.tally.started
-        if number >= self.tally.asked:
+        number = self.counts.started
+        if number >= self.counts.asked:
             return None
-        self.tally.running[number] = {}
+        self.counts.running[number] = {}
         return Suggestion(number, str(number), {})
 
 
-def searcher(books, capacity, closed=lambda: False):
-    return BookSearcher(books, lambda name, suggestion: {"is": f"{name}{suggestion.number}"}, closed, capacity)
+def searcher(studies, capacity, closed=lambda: False):
+    return StudySearcher(studies, lambda name, suggestion: {"is": f"{name}{suggestion.number}"}, closed, capacity)
 
 
 def test_the_books_take_turns():

@@ -16,7 +16,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from trainables.config import TrialConfig
 from trainables.errors import UserError
 from tune.cluster.connection import connect
-from tune.loggers.callbacks import TENSORBOARD_FOLDER, mirror_callbacks, without_password
+from tune.loggers.callbacks import TENSORBOARD_FOLDER, logger_callbacks, without_password
 from tune.records import write_json
 
 needs_mlflow = pytest.mark.skipif(find_spec("mlflow") is None, reason="MLflow is not installed (extra mlflow)")
@@ -30,7 +30,7 @@ class Trial:
         loss_args = {"scale": 8.0, "margin_rad": 0.1, "difficulty": "error"} if loss == "adaloss" else {}
         trial = TrialConfig(loss, "ArcFaceCNN", 3, loss_args, learning_rate=0.2, weight_decay=1e-3, seed=7)
         self.config = {
-            "book": loss,
+            "study": loss,
             "number": number,
             "trial_id": f"{loss}-{number:04d}",
             "trial": trial.to_dict(),
@@ -86,7 +86,7 @@ def folder(tmp_path):
 
 
 def test_without_options_there_are_no_mirrors(folder):
-    assert mirror_callbacks(folder, tensorboard=False, mlflow=None, experiment="digits") == []
+    assert logger_callbacks(folder, tensorboard=False, mlflow=None, experiment="digits") == []
 
 
 # --- TensorBoard -----------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def plugins_in(folder):
 
 @pytest.fixture
 def tensorboard(folder):
-    (callback,) = mirror_callbacks(folder, tensorboard=True, mlflow=None, experiment="digits")
+    (callback,) = logger_callbacks(folder, tensorboard=True, mlflow=None, experiment="digits")
     return callback
 
 
@@ -151,7 +151,7 @@ def test_an_epoch_trained_again_after_a_resume_replaces_the_earlier_one(folder, 
     first = Trial()
     run_trial(tensorboard, first, epochs=(1, 2, 3), end=None)
     if again == "another":
-        (tensorboard,) = mirror_callbacks(folder, tensorboard=True, mlflow=None, experiment="digits")
+        (tensorboard,) = logger_callbacks(folder, tensorboard=True, mlflow=None, experiment="digits")
     second = first if again == "same process" else Trial()
     run_trial(tensorboard, second, epochs=(2, 3), val_accuracy=0.25)
     scalars = scalars_in(folder / TENSORBOARD_FOLDER / "adaloss-0000")
@@ -188,7 +188,7 @@ class Broken(ray_tune.logger.LoggerCallback):
 
 
 def test_in_a_ray_run_the_mirror_is_fed_and_a_broken_one_ends_nothing(folder, tmp_path, capsys):
-    from tune.loggers.callbacks import Mirror
+    from tune.loggers.callbacks import GuardedLogger
 
     class Epochs(ray_tune.Trainable):
         def setup(self, config):
@@ -201,13 +201,13 @@ def test_in_a_ray_run_the_mirror_is_fed_and_a_broken_one_ends_nothing(folder, tm
         def save_checkpoint(self, checkpoint_dir):
             """Ray saves at a trial's end."""
 
-    mirrors = mirror_callbacks(folder, tensorboard=True, mlflow=None, experiment="digits")
+    mirrors = logger_callbacks(folder, tensorboard=True, mlflow=None, experiment="digits")
     with connect("local", 0):
         results = ray_tune.Tuner(
             Epochs,
             param_space=Trial().config,
             run_config=ray_tune.RunConfig(
-                storage_path=str(tmp_path / "ray"), callbacks=[Mirror("--broken", Broken()), *mirrors], verbose=0
+                storage_path=str(tmp_path / "ray"), callbacks=[GuardedLogger("--broken", Broken()), *mirrors], verbose=0
             ),
         ).fit()
     assert results.num_errors == 0
@@ -226,7 +226,7 @@ def uri(tmp_path):
 
 @pytest.fixture
 def mlflow_mirror(folder, uri):
-    return lambda: mirror_callbacks(folder, tensorboard=False, mlflow=uri, experiment="digits")[0]
+    return lambda: logger_callbacks(folder, tensorboard=False, mlflow=uri, experiment="digits")[0]
 
 
 def runs_in(uri):
@@ -318,12 +318,12 @@ def test_a_tracking_database_that_breaks_later_switches_the_mirror_off(mlflow_mi
 def test_without_mlflow_the_error_says_how_to_install_it(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(UserError, match=r"^--mlflow needs MLflow: pip install 'adaloss-search\[mlflow\]'$"):
-        mirror_callbacks(folder, tensorboard=False, mlflow="sqlite:///x.db", experiment="digits")
+        logger_callbacks(folder, tensorboard=False, mlflow="sqlite:///x.db", experiment="digits")
 
 
 def test_an_empty_uri_is_refused(folder):
     with pytest.raises(UserError, match="--mlflow needs a tracking URI"):
-        mirror_callbacks(folder, tensorboard=False, mlflow=" ", experiment="digits")
+        logger_callbacks(folder, tensorboard=False, mlflow=" ", experiment="digits")
 
 
 @pytest.fixture
@@ -342,7 +342,7 @@ def closed_port():
 def test_a_database_server_that_is_not_there_is_said_at_once(folder, closed_port):
     uri = f"postgresql://me:hush-hush@127.0.0.1:{closed_port}/mlflow"
     with pytest.raises(UserError, match=r"^--mlflow postgresql://\*\*\*@127") as error:
-        mirror_callbacks(folder, tensorboard=False, mlflow=uri, experiment="digits")
+        logger_callbacks(folder, tensorboard=False, mlflow=uri, experiment="digits")
     assert "hush" not in str(error.value)
 
 
@@ -355,7 +355,7 @@ def test_a_tracking_server_that_does_not_answer_is_said_without_the_password(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     port = closed_port if kind == "closed" else silent_port
     with pytest.raises(UserError, match=rf"^--mlflow http://\*\*\*@127\.0\.0\.1:{port} cannot be used: ") as error:
-        mirror_callbacks(folder, tensorboard=False, mlflow=f"http://me:p%40ss@127.0.0.1:{port}", experiment="digits")
+        logger_callbacks(folder, tensorboard=False, mlflow=f"http://me:p%40ss@127.0.0.1:{port}", experiment="digits")
     assert "p%40ss" not in str(error.value)
     assert "p@ss" not in str(error.value)
     assert "\n" not in str(error.value)
@@ -365,7 +365,7 @@ def test_a_tracking_server_that_does_not_answer_is_said_without_the_password(
 @pytest.mark.parametrize("uri", ["nonsense://host", "sqlite:////dev/null/mlflow.db", "http://["])
 def test_a_uri_that_cannot_be_is_one_line(folder, uri):
     with pytest.raises(UserError, match=r"^--mlflow ") as error:
-        mirror_callbacks(folder, tensorboard=False, mlflow=uri, experiment="digits")
+        logger_callbacks(folder, tensorboard=False, mlflow=uri, experiment="digits")
     assert "\n" not in str(error.value)
 
 

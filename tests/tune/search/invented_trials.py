@@ -1,4 +1,4 @@
-"""The book of one loss on disk, and the hand that drives it, in the place of Ray."""
+"""The study of one loss on disk, and the hand that drives it, in the place of Ray."""
 
 import math
 
@@ -11,7 +11,7 @@ from tune.search.loss_study import LossStudy
 MAX_EPOCHS = 9
 
 
-class Book:
+class StudyOnDisk:
     """A study on disk that can be opened again and again, as after a kill."""
 
     def __init__(self, folder, loss="arcface", trials=8, **options):
@@ -53,9 +53,9 @@ def run_trial(study, suggestion, accuracy=curve):
     goes_on = True
     while goes_on:
         epoch += 1
-        goes_on = study.epoch_done(suggestion.number, record(epoch, accuracy(suggestion.config, epoch)))
-    if study.is_open(suggestion.number):
-        study.checkpointed(suggestion.number)
+        goes_on = study.on_epoch(suggestion.number, record(epoch, accuracy(suggestion.config, epoch)))
+    if study.is_running(suggestion.number):
+        study.on_checkpoint(suggestion.number)
     return epoch
 
 

@@ -1,10 +1,10 @@
-"""The book of one loss, killed at any of its writes and opened again."""
+"""The study of one loss, killed at any of its writes and opened again."""
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tests.tune.search.invented_trials import MAX_EPOCHS, Book, curve, record
+from tests.tune.search.invented_trials import MAX_EPOCHS, StudyOnDisk, curve, record
 from tune.records import LossRecords
 from tune.study import Checkpoint
 
@@ -43,29 +43,29 @@ class KillSwitch:
         return call
 
 
-def search_with_kills(book, checkpoints):
-    """Run a search, opening the book again after each kill; checkpoints are what a trial had saved."""
+def search_with_kills(on_disk, checkpoints):
+    """Run a search, opening the study again after each kill; checkpoints are what a trial had saved."""
     deleted = {}
     while True:
         try:
-            study = book.open(checkpoints=checkpoints)
+            study = on_disk.open(checkpoints=checkpoints)
             while (suggestion := study.ask()) is not None:
                 epoch = suggestion.checkpoint.epoch if suggestion.checkpoint else 0
                 goes_on = True
                 while goes_on:
                     epoch = min(epoch + 1, MAX_EPOCHS)  # at its full length, a trial reports the last one again
-                    goes_on = study.epoch_done(suggestion.number, record(epoch, curve(suggestion.config, epoch)))
+                    goes_on = study.on_epoch(suggestion.number, record(epoch, curve(suggestion.config, epoch)))
                     # Ray saves after it has asked the scheduler; here every other epoch, and the last.
                     if epoch % 2 == 0 or epoch == MAX_EPOCHS:
                         checkpoints[suggestion.trial_id] = Checkpoint(epoch, "/somewhere")
-                        if study.is_open(suggestion.number):
-                            study.checkpointed(suggestion.number)
+                        if study.is_running(suggestion.number):
+                            study.on_checkpoint(suggestion.number)
                 if not study.needs_checkpoint(suggestion.number):
                     deleted[suggestion.trial_id] = checkpoints.pop(suggestion.trial_id, None)
             assert checkpoints[study.trial_id(study.best().number)].epoch == MAX_EPOCHS
             return study
         except Killed:
-            full = [study.trial_id(t.number) for t in book.trials() if t.state == TrialState.COMPLETE]
+            full = [study.trial_id(t.number) for t in on_disk.trials() if t.state == TrialState.COMPLETE]
             saved = checkpoints | deleted
             assert all(saved[trial_id].epoch == MAX_EPOCHS for trial_id in full)
 
@@ -85,12 +85,12 @@ def test_a_kill_at_any_write_changes_nothing_in_the_end(tmp_path, loss, stride, 
 
     def search(folder, at):
         folder.mkdir()
-        book = Book(folder, loss=loss, trials=5)
+        on_disk = StudyOnDisk(folder, loss=loss, trials=5)
         with pytest.MonkeyPatch.context() as patch:
             switch = KillSwitch(patch, at, after)
-            study = search_with_kills(book, {})
-        trials = [(t.number, t.state, t.params, t.intermediate_values, t.value) for t in book.trials()]
-        endings = [event for event in book.events() if event[1] in {"finished", "stopped", "failed"}]
+            study = search_with_kills(on_disk, {})
+        trials = [(t.number, t.state, t.params, t.intermediate_values, t.value) for t in on_disk.trials()]
+        endings = [event for event in on_disk.events() if event[1] in {"finished", "stopped", "failed"}]
         epochs = [(e["trial_id"], e["epoch"], e["val_accuracy"]) for e in LossRecords(folder / loss).read_epochs()]
         return switch.calls, trials, sorted(endings), sorted(epochs), study.best().number
 

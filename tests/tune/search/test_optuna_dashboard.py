@@ -48,18 +48,18 @@ def search(folder, loss, storage):
         goes_on = True
         while goes_on:
             epoch += 1
-            goes_on = study.epoch_done(suggestion.number, result(epoch, accuracy_of(suggestion.config, epoch)))
-        if study.is_open(suggestion.number):
-            study.checkpointed(suggestion.number)
+            goes_on = study.on_epoch(suggestion.number, result(epoch, accuracy_of(suggestion.config, epoch)))
+        if study.is_running(suggestion.number):
+            study.on_checkpoint(suggestion.number)
     diverged, interrupted = study.ask(), study.ask()
-    study.epoch_done(diverged.number, result(1, math.nan))
-    study.epoch_done(interrupted.number, result(1, 0.5))
-    study.interrupted()
+    study.on_epoch(diverged.number, result(1, math.nan))
+    study.on_epoch(interrupted.number, result(1, 0.5))
+    study.requeue_running()
     study.ask()  # takes up the interrupted one
     study.ask()
-    study.interrupted()
+    study.requeue_running()
     running = study.ask()
-    study.epoch_done(running.number, result(1, 0.99))
+    study.on_epoch(running.number, result(1, 0.99))
 
 
 @pytest.fixture(scope="module")

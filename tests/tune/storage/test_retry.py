@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy.exc
 
 from tune.storage import retry as module
-from tune.storage.retry import PATIENCE_S, Outage, Patience, StudyUnreachable
+from tune.storage.retry import GIVE_UP_AFTER_S, Outage, Retrying, StudyUnreachable
 
 AWAY = sqlalchemy.exc.OperationalError("SELECT", {}, Exception("refused"))
 
@@ -28,12 +28,14 @@ class Clock:
         self.now += seconds
 
 
-class Told(Patience):
-    """Patience that remembers what it told."""
+class Told(Retrying):
+    """Retrying that remembers what it told."""
 
-    def __init__(self, patience_s=PATIENCE_S, interrupted=lambda: False):
+    def __init__(self, give_up_after_s=GIVE_UP_AFTER_S, interrupted=lambda: False):
         self.begun, self.outages = [], []
-        super().__init__(lambda error: str(error.orig), interrupted, self.begun.append, self.outages.append, patience_s)
+        super().__init__(
+            lambda error: str(error.orig), interrupted, self.begun.append, self.outages.append, give_up_after_s
+        )
 
 
 @pytest.fixture
@@ -59,25 +61,25 @@ def failing(times, error=AWAY, takes_s=0.0, clock=None):
 
 
 def test_what_works_is_done_once(clock):
-    patience = Told()
-    assert patience.insist(failing(0)) == [False]
-    assert (patience.begun, patience.outages, clock.now) == ([], [], 1000.0)
+    retrying = Told()
+    assert retrying.call(failing(0)) == [False]
+    assert (retrying.begun, retrying.outages, clock.now) == ([], [], 1000.0)
 
 
 def test_a_connection_that_was_closed_while_idle_is_no_outage(clock):
-    patience = Told()
-    assert patience.insist(failing(1)) == [False, True]
-    assert (patience.begun, patience.outages, clock.now) == ([], [], 1000.0)
+    retrying = Told()
+    assert retrying.call(failing(1)) == [False, True]
+    assert (retrying.begun, retrying.outages, clock.now) == ([], [], 1000.0)
 
 
 def test_an_outage_is_told_when_it_begins_and_when_it_ends(clock):
-    patience = Told()
-    assert patience.insist(failing(12)) == [False] + 12 * [True]
-    assert patience.begun == ["refused"]
-    (outage,) = patience.outages
+    retrying = Told()
+    assert retrying.call(failing(12)) == [False] + 12 * [True]
+    assert retrying.begun == ["refused"]
+    (outage,) = retrying.outages
     assert outage == Outage(1000.0, pytest.approx(clock.now - 1000), "refused", recovered=True)
-    assert patience.insist(failing(0)) == [False]
-    assert len(patience.outages) == 1
+    assert retrying.call(failing(0)) == [False]
+    assert len(retrying.outages) == 1
 
 
 def test_pauses_grow_to_three_seconds(clock):
@@ -88,37 +90,37 @@ def test_pauses_grow_to_three_seconds(clock):
         if len(times) < 12:
             raise AWAY
 
-    Told().insist(operation)
+    Told().call(operation)
     pauses = [b - a for a, b in itertools.pairwise(times)]
     assert pauses == pytest.approx([0, 0.25, 0.5, 1, 2, 3, 3, 3, 3, 3, 3])
 
 
 @pytest.mark.parametrize("takes_s", [0.0, 5.0])
 def test_it_gives_up_after_its_time_and_is_then_out_of_patience(clock, takes_s):
-    patience = Told()
+    retrying = Told()
     with pytest.raises(StudyUnreachable, match="refused"):
-        patience.insist(failing(10**6, takes_s=takes_s, clock=clock))
+        retrying.call(failing(10**6, takes_s=takes_s, clock=clock))
     waited = clock.now - 1000
-    assert PATIENCE_S <= waited <= PATIENCE_S + 3 + 2 * takes_s
-    assert [outage.recovered for outage in patience.outages] == [False]
+    assert GIVE_UP_AFTER_S <= waited <= GIVE_UP_AFTER_S + 3 + 2 * takes_s
+    assert [outage.recovered for outage in retrying.outages] == [False]
     # What is left to do is tried, with one repetition, and neither waited for nor told.
     before = clock.now
-    assert patience.insist(failing(1)) == [False, True]
+    assert retrying.call(failing(1)) == [False, True]
     with pytest.raises(StudyUnreachable):
-        patience.insist(failing(10**6))
+        retrying.call(failing(10**6))
     assert clock.now == before
-    assert (len(patience.begun), len(patience.outages)) == (1, 1)
+    assert (len(retrying.begun), len(retrying.outages)) == (1, 1)
 
 
 def test_the_user_may_stop_waiting_at_any_moment(clock):
-    patience = Told(interrupted=lambda: clock.now >= 1020)
+    retrying = Told(interrupted=lambda: clock.now >= 1020)
     with pytest.raises(StudyUnreachable):
-        patience.insist(failing(10**6))
+        retrying.call(failing(10**6))
     assert 1020 <= clock.now <= 1020.3
     with pytest.raises(StudyUnreachable):  # what is left to do on the way out
-        patience.insist(failing(10**6))
+        retrying.call(failing(10**6))
     assert clock.now <= 1020.3
-    assert patience.insist(failing(1)) == [False, True]
+    assert retrying.call(failing(1)) == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_the_user_may_stop_waiting_at_any_moment(clock):
 def test_what_is_wrong_for_another_reason_is_not_repeated(clock, error):
     operation = failing(1, error)
     with pytest.raises(type(error)):
-        Told().insist(operation)
+        Told().call(operation)
     assert operation(False) == [False, False]
 
 
@@ -157,4 +159,4 @@ def wrapped(cause, context=None):
     ids=["wrapped", "tidying up", "interface", "invalidated"],
 )
 def test_an_outage_is_known_by_what_the_database_said(clock, error):
-    assert Told().insist(failing(3, error)) == [False, True, True, True]
+    assert Told().call(failing(3, error)) == [False, True, True, True]

@@ -18,8 +18,8 @@ from search_spaces import SEARCH_SPACES
 from tests.postgres import Proxy
 from tune.records import LossRecords
 from tune.search.loss_study import LossStudy
-from tune.storage.retry import Patience, StudyUnreachable
-from tune.storage.retrying_storage import REQUEST_KEY, PatientStorage
+from tune.storage.retry import Retrying, StudyUnreachable
+from tune.storage.retrying_storage import REQUEST_KEY, RetryingStorage
 from tune.storage.url import VARIABLE, login
 
 MAX_EPOCHS = 9
@@ -40,15 +40,15 @@ def proxy(postgres):
 
 @pytest.fixture
 def opened(postgres, database, proxy, monkeypatch):
-    """Opens the tests' database, or another one, through the proxy, with so much patience."""
+    """Opens the tests' database, or another one, through the proxy, with so much retrying."""
     storages = []
 
-    def open_(patience_s=60.0, database=database):
+    def open_(give_up_after_s=60.0, database=database):
         monkeypatch.setenv(VARIABLE, postgres.url(database, password=True, port=proxy.port))
         found = login(postgres.url(database, port=proxy.port))
         outages = []
-        patience = Patience(found.reason, lambda: False, lambda reason: None, outages.append, patience_s)
-        storage = PatientStorage(found, patience)
+        retrying = Retrying(found.reason, lambda: False, lambda reason: None, outages.append, give_up_after_s)
+        storage = RetryingStorage(found, retrying)
         storage.outages, storage.database = outages, database
         storages.append(storage)
         return storage
@@ -62,7 +62,7 @@ def opened(postgres, database, proxy, monkeypatch):
 def run_search(storage, folder):
     """A small search with made-up accuracies, interrupted once; return what is left of it."""
 
-    def book():
+    def study():
         return LossStudy(
             "digits-adaloss",
             SEARCH_SPACES["adaloss"],
@@ -75,18 +75,18 @@ def run_search(storage, folder):
             seed=0,
         )
 
-    study = book()
+    study = study()
     study.ask()
-    study.interrupted()
-    study = book()
+    study.requeue_running()
+    study = study()
     while (suggestion := study.ask()) is not None:
         number, epoch, goes_on = suggestion.number, 0, True
         while goes_on:
             epoch += 1
             accuracy = float("nan") if number == 3 else (1 - suggestion.config["learning_rate"] / 9) * epoch / 10
-            goes_on = study.epoch_done(number, {"epoch": epoch, "val_accuracy": accuracy, "seconds": 1.0})
-        if study.is_open(number):
-            study.checkpointed(number)
+            goes_on = study.on_epoch(number, {"epoch": epoch, "val_accuracy": accuracy, "seconds": 1.0})
+        if study.is_running(number):
+            study.on_checkpoint(number)
     trials = optuna.load_study(study_name="digits-adaloss", storage=storage).trials
     for trial in trials:
         trial.system_attrs.pop(REQUEST_KEY, None)
@@ -150,7 +150,7 @@ def test_a_server_that_stops_and_starts_is_waited_for(opened, postgres):
 
 # --- Every method ----------------------------------------------------------------------------------------------------
 
-# What Optuna and the books call, private methods that Optuna's cache calls among them; on a study with a trial that
+# What Optuna and the studies call, private methods that Optuna's cache calls among them; on a study with a trial that
 # runs and a later one that is finished.
 SPACE = FloatDistribution(0, 1)
 CALLS = {
@@ -219,7 +219,7 @@ def test_every_method_answers_when_its_connection_was_lost(opened, proxy, postgr
 
 
 def test_every_method_gives_up_when_patience_ends(opened, proxy):
-    storage = opened(patience_s=0.0)
+    storage = opened(give_up_after_s=0.0)
     ids = example(storage)
     proxy.go_away()
     for call in CALLS.values():

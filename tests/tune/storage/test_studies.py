@@ -150,7 +150,7 @@ def test_before_the_search_begins_nothing_is_waited_for(opened, proxy):
 
 def test_an_outage_is_told_and_noted_with_the_invocation_under_way(opened, proxy, settings):
     database = opened()
-    database.be_patient()
+    database.start_retrying()
     proxy.go_away()
     threading.Timer(1.0, proxy.come_back).start()
     assert database.storage.get_all_studies() == []
@@ -166,9 +166,9 @@ def test_an_outage_is_told_and_noted_with_the_invocation_under_way(opened, proxy
 
 
 def test_one_that_does_not_end_is_noted_too(opened, proxy, settings, monkeypatch):
-    monkeypatch.setattr(study_storage, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(study_storage, "GIVE_UP_AFTER_S", 0.5)
     database = opened()
-    database.be_patient()
+    database.start_retrying()
     proxy.go_away()
     with pytest.raises(StudyUnreachable):
         database.storage.get_all_studies()
