@@ -7,23 +7,27 @@ from typing import Any
 
 import pandas as pd
 
-from tune.records import RecordError, current_epochs, read_json
+from tune.records import RecordError, checked_records, current_epochs, read_json
 from tune.records.schema import (
+    ENDINGS,
+    EPOCHS_FILE,
     JUDGED_ON_VALIDATION,
     RUN_FIELDS,
+    RUN_FILE,
+    RUN_FORMAT,
     SEED_EPOCH_FIELDS,
+    SEED_EPOCHS_FILE,
+    SEED_RUNS_FILE,
     TRIAL_EPOCH_FIELDS,
     TRIAL_EVENT_FIELDS,
+    TRIALS_FILE,
     WINNER_FIELDS,
     check_fields,
-    checked_records,
     seed_run_fields,
+    winner_file,
 )
 
 __all__ = ["SEED_RUN_COLUMNS", "Run", "load_run"]
-
-_FORMAT = 1  # of run.json
-_ENDINGS = ("finished", "stopped", "failed")
 
 
 @dataclass(frozen=True)
@@ -112,21 +116,21 @@ def load_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise RecordError(f"{folder}: there is no such folder")
-    if not (folder / "run.json").is_file():
+    if not (folder / RUN_FILE).is_file():
         raise RecordError(f"{folder}: holds no run (run.json is missing)")
-    info = _load_info(folder / "run.json")
+    info = _load_info(folder / RUN_FILE)
     trials, epochs = [], []
     for loss in info["settings"]["losses"]:
-        loss_epochs = current_epochs(checked_records(folder / loss / "epochs.jsonl", TRIAL_EPOCH_FIELDS))
+        loss_epochs = current_epochs(checked_records(folder / loss / EPOCHS_FILE, TRIAL_EPOCH_FIELDS))
         epochs += [{"loss": loss, **record} for record in loss_epochs]
-        trials += _trials(loss, checked_records(folder / loss / "trials.jsonl", TRIAL_EVENT_FIELDS), loss_epochs)
-    seed_epochs = current_epochs(checked_records(folder / "confirm" / "epochs.jsonl", SEED_EPOCH_FIELDS), key="run_id")
+        trials += _trials(loss, checked_records(folder / loss / TRIALS_FILE, TRIAL_EVENT_FIELDS), loss_epochs)
+    seed_epochs = current_epochs(checked_records(folder / SEED_EPOCHS_FILE, SEED_EPOCH_FIELDS), key="run_id")
     return Run(
         folder,
         info,
         pd.DataFrame(trials, columns=_TRIAL_COLUMNS),
         pd.DataFrame(epochs),
-        _seed_runs(folder / "confirm.jsonl", info),
+        _seed_runs(folder / SEED_RUNS_FILE, info),
         pd.DataFrame(seed_epochs, columns=None if seed_epochs else ["run_id", "epoch"]),
         _winners(folder, info["settings"]["losses"]),
     )
@@ -135,7 +139,7 @@ def load_run(folder: Path) -> Run:
 def _load_info(path: Path) -> dict[str, Any]:
     info = _read_object(path)
     missing = {"settings", "dataset", "search_spaces", "invocations"} - info.keys()
-    if not missing and info.get("format") != _FORMAT:
+    if not missing and info.get("format") != RUN_FORMAT:
         raise RecordError(f"{path}: format {info.get('format')}, of another version of this program")
     if missing:
         raise RecordError(f"{path}: was not written by this program ({', '.join(sorted(missing))} missing)")
@@ -182,7 +186,7 @@ def _trials(loss: str, events: list[dict[str, Any]], epochs: list[dict[str, Any]
             },
         )
         row["config"] = event.get("config") or row["config"]
-        if event["event"] in _ENDINGS:
+        if event["event"] in ENDINGS:
             row["state"] = event["event"]
             row["error"] = event.get("error")
     for epoch in sorted(epochs, key=lambda record: record["epoch"]):
@@ -228,7 +232,7 @@ def _seed_runs(path: Path, info: dict[str, Any]) -> pd.DataFrame:
 def _winners(folder: Path, losses: list[str]) -> dict[str, dict[str, Any]]:
     winners = {}
     for loss in losses:
-        path = folder / f"winner_{loss}.json"
+        path = folder / winner_file(loss)
         if path.exists():
             winner = _read_object(path)
             check_fields(str(path), winner, WINNER_FIELDS)

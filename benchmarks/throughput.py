@@ -32,7 +32,7 @@ from trainables.config import TrialConfig
 from trainables.data import load_training_data
 from trainables.devices import device_name
 from trainables.losses import LOSSES
-from trainables.models import build_model
+from trainables.registry import build_model
 from trainables.training import Trainer, resolve_precision
 
 BATCH_SIZE = 256

@@ -1,6 +1,5 @@
 """What holds for the project as a whole: its README, its layout, its imports."""
 
-import ast
 import importlib
 import importlib.metadata
 import re
@@ -197,62 +196,3 @@ def test_no_file_knows_somebodys_machine():
     files = [*SOURCES, *PROJECT.glob("*.toml"), *PROJECT.glob("*.md"), *PROJECT.glob("*.txt"), PROJECT / "Makefile"]
     pattern = re.compile(r"/(?:home|Users|root)/\w")
     assert [name_of(path) for path in files if pattern.search(path.read_text())] == []
-
-
-# --- Imports ---------------------------------------------------------------------------------------------------------
-
-
-def imports(source: str) -> set[str]:
-    """All modules that a source imports, wherever in it; relative imports begin with a dot."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add("." * node.level + (node.module or ""))
-    return found
-
-
-def imports_of(package: str) -> dict[str, set[str]]:
-    """What each file of a package imports."""
-    return {name_of(path): imports(path.read_text()) for path in SOURCES if name_of(path).startswith(f"{package}/")}
-
-
-def offending(package: str, is_allowed) -> list[tuple[str, str]]:
-    return [(path, name) for path, names in imports_of(package).items() for name in names if not is_allowed(name)]
-
-
-def test_imports_are_found_wherever_they_are():
-    source = "import a.b as c\nfrom d import e\ndef f():\n    from g.h import i\n    from . import j\n"
-    assert imports(source) == {"a.b", "d", "g.h", "."}
-
-
-@pytest.mark.parametrize("package", ["search_spaces", "trainables"])
-def test_what_is_searched_does_not_know_who_searches(package):
-    assert imports_of(package)
-    assert offending(package, lambda name: name.partition(".")[0] not in {"tune", "analysis", "tests", ""}) == []
-
-
-def test_the_analysis_reads_files_alone():
-    def is_allowed(name: str) -> bool:
-        if name in {"tune.records", "tune.console", "tune.storage.url"}:
-            return True
-        return name.partition(".")[0] not in {"ray", "torch", "torchvision", "trainables", "tune", "tests", ""}
-
-    assert imports_of("analysis")
-    assert offending("analysis", is_allowed) == []
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_what_is_imported_is_declared(package):
-    """Modules that a search needs but pyproject does not name would be missing on another machine."""
-    declared = {re.match(r"[\w-]+", item)[0].lower() for item in PYPROJECT["project"]["dependencies"]}
-    distributions = importlib.metadata.packages_distributions()
-
-    def is_allowed(name: str) -> bool:
-        top = name.partition(".")[0]
-        if top in sys.stdlib_module_names or top in PACKAGES:
-            return True
-        return bool({distribution.lower() for distribution in distributions.get(top, [])} & declared)
-
-    assert offending(package, is_allowed) == []

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
-from trainables.losses import LOSSES
-from trainables.models import MODELS
+from trainables.registry import MODELS
 
 __all__ = ["PRECISIONS", "TrialConfig"]
 
@@ -55,6 +54,8 @@ class TrialConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        from trainables.losses import LOSSES  # imports torch, for which whoever checks a name alone need not wait
+
         # The caller may go on changing its own.
         object.__setattr__(self, "loss_args", {key: _frozen(value) for key, value in self.loss_args.items()})
         self._require(self.loss in LOSSES, "loss", f"one of {', '.join(LOSSES)}")

@@ -4,15 +4,11 @@ The embedding ends in a linear layer and a batch norm with no ReLU after it. Non
 where all cosines start high and a fixed angular margin easily collapses; that would be unfair to ArcFace.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 from torch import Tensor, nn
 
-from trainables.errors import UserError
-
-__all__ = ["MODELS", "ArcFaceCNN", "ArcFaceCNN_CIFAR10", "ModelSpec", "ResNet9", "build_model", "default_model"]
+__all__ = ["ArcFaceCNN", "ArcFaceCNN_CIFAR10", "ResNet9"]
 
 
 def _conv_bn_relu(in_channels: int, out_channels: int, *, pool: bool = False) -> nn.Sequential:
@@ -125,42 +121,3 @@ class ResNet9(_ImageModel):
         )
         self.embedding = _embedding(8 * width, embedding_dim)
         self._initialise()
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A model and the images that it accepts.
-
-    Args:
-        build: makes the model from (embedding_dim, in_channels).
-        image_shapes: accepted shapes (H, W, C).
-        gpus_per_trial: the share of a GPU that one trial of it fills with work; its memory may ask for more.
-    """
-
-    build: Callable[[int, int], nn.Module]
-    image_shapes: tuple[tuple[int, int, int], ...]
-    gpus_per_trial: float
-
-
-_GREY = (28, 28, 1)
-_RGB = (32, 32, 3)
-
-MODELS: dict[str, ModelSpec] = {
-    "ArcFaceCNN": ModelSpec(lambda dim, _: ArcFaceCNN(dim), (_GREY,), 0.125),
-    "ArcFaceCNN_CIFAR10": ModelSpec(lambda dim, _: ArcFaceCNN_CIFAR10(dim), (_RGB,), 0.25),
-    "resnet9": ModelSpec(lambda dim, channels: ResNet9(dim, channels), (_GREY, _RGB), 0.5),
-}
-
-
-def default_model(image_shape: tuple[int, int, int]) -> str:
-    """Return the name of the first model that takes images of this shape (H, W, C)."""
-    for name, spec in MODELS.items():
-        if image_shape in spec.image_shapes:
-            return name
-    accepted = ", ".join("x".join(map(str, shape)) for shape in (_GREY, _RGB))
-    raise UserError(f"no model takes {'x'.join(map(str, image_shape))} images; resize them to one of {accepted}")
-
-
-def build_model(name: str, image_shape: tuple[int, int, int], embedding_dim: int) -> nn.Module:
-    """Build a model from the registry with freshly drawn weights, from torch's global generator."""
-    return MODELS[name].build(embedding_dim, image_shape[2])

@@ -17,7 +17,6 @@ import numpy.typing as npt
 import pyarrow.fs
 import torch
 from ray import tune as ray_tune
-from ray.tune.result import SHOULD_CHECKPOINT
 
 from trainables.augmentation import ResidentImages
 from trainables.config import TrialConfig
@@ -27,6 +26,7 @@ from trainables.training import Trainer
 __all__ = [
     "CHECKPOINT_INDEX",
     "CHECKPOINT_INTERVAL_S",
+    "SHOULD_CHECKPOINT",
     "STATE_FILE",
     "WEIGHTS_FILE",
     "MarginTrainable",
@@ -37,6 +37,8 @@ __all__ = [
 STATE_FILE = "state.pt"  # all that the rest of the trial depends on
 WEIGHTS_FILE = "weights.pt"  # model and loss alone, of a trial that reached its full length
 CHECKPOINT_INDEX = "checkpoint.json"  # which trial and epoch, and the digests of the other files
+
+SHOULD_CHECKPOINT = "should_checkpoint"  # the key of a result with which a Ray trainable asks for a checkpoint
 
 # A checkpoint costs some 50 ms; of epochs shorter than this only some are worth one.
 CHECKPOINT_INTERVAL_S = 5.0

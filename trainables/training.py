@@ -16,7 +16,7 @@ from trainables.augmentation import ResidentImages, stream_seed
 from trainables.config import TrialConfig
 from trainables.evaluation import examine
 from trainables.losses import LOSSES, ClassifierLoss
-from trainables.models import build_model
+from trainables.registry import build_model
 
 __all__ = ["Trainer", "one_cycle", "resolve_precision"]
 

@@ -60,7 +60,7 @@ def main(
     the same command goes on after an interruption, and adds what an earlier one was not asked for. Options that are not
     given are those of the run's earlier confirmation.
     """
-    from tune.report import confirm_and_report, loggers
+    from tune import report
     from tune.settings import ConfirmSettings, load_confirm_settings, load_settings
 
     moved = {
@@ -86,13 +86,11 @@ def main(
     confirmation.validate(settings.losses)
     go_on = shlex.join(["python", "tune/confirm.py", str(run)])
     with full_disk_said(settings.folder, lambda: go_on, settings.storage):
-        return confirm_and_report(
-            settings,
-            confirmation,
-            console=Console(),
-            callbacks=loggers(settings, tensorboard=tensorboard, mlflow=mlflow),
-            go_on=go_on,
-        )
+        callbacks = report.loggers(settings, tensorboard=tensorboard, mlflow=mlflow)
+        from tune.run import confirm_run  # imports Ray: only once the input is known to be good
+
+        outcome = confirm_run(settings, confirmation, console=Console(), callbacks=callbacks)
+        return report.confirmed(settings.folder, outcome, console=Console(), go_on=go_on)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""How a command ends: the confirmation where one is wanted, the verdict, the page, and what to do next."""
+"""How a command ends: the verdict, the page, and what to do next."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,39 +8,29 @@ from rich.console import Console
 
 from trainables.errors import UserError
 from tune.console import EXIT_FAILED, printable
-from tune.settings import ConfirmSettings, SearchSettings
+from tune.records.schema import REPORT_FILE
+from tune.settings import SearchSettings
 
 if TYPE_CHECKING:
     from ray.tune import Callback
 
-__all__ = ["confirm_and_report", "interrupted", "loggers", "report", "show"]
+    from tune.confirmation.run import ConfirmOutcome
 
-REPORT_FILE = "report.html"
+__all__ = ["confirmed", "interrupted", "loggers", "report", "show"]
 
 
-def confirm_and_report(
-    settings: SearchSettings,
-    asked: ConfirmSettings,
-    *,
-    console: Console,
-    callbacks: Sequence["Callback"] = (),
-    go_on: str,
-) -> int:
-    """Confirm a finished search, report, and return the program's exit code.
+def confirmed(folder: Path, outcome: "ConfirmOutcome", *, console: Console, go_on: str) -> int:
+    """Report how a confirmation ended, and return the program's exit code.
 
     Args:
-        settings: of the search.
-        asked: of the confirmation.
+        folder: of the run.
+        outcome: of the confirmation.
         console: where it is shown.
-        callbacks: further ones for Ray.
         go_on: the command with which the user goes on after an interruption.
     """
-    from tune.confirmation.run import run_confirmation  # imports Ray: only once the input is known to be good
-
-    outcome = run_confirmation(settings, asked, console=console, callbacks=callbacks)
     if outcome.interrupted:
         return interrupted(outcome.interrupted, go_on, console)
-    report(settings.folder, console)
+    report(folder, console)
     for loss in outcome.left_out:
         print(f"error: the search found no configuration of {loss} that works; it is not confirmed", file=sys.stderr)
     if outcome.broken:

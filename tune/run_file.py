@@ -13,13 +13,12 @@ from typing import Any
 from search_spaces import SEARCH_SPACES
 from trainables.data import TrainingData
 from trainables.errors import UserError
-from tune import provenance
-from tune.cluster.connection import Slots
+from tune.cluster.slots import Slots
 from tune.records import read_json, write_json
-from tune.settings import RUN_FILE, ConfirmSettings, SearchSettings
-from tune.storage.retry import Outage
+from tune.records.schema import RUN_FILE, RUN_FORMAT
+from tune.settings import ConfirmSettings, SearchSettings
 
-__all__ = ["add_confirmation", "add_outage", "locked", "write_run_file"]
+__all__ = ["add_confirmation", "locked", "write_run_file"]
 
 
 @contextlib.contextmanager
@@ -44,6 +43,7 @@ def write_run_file(
     data: TrainingData,
     slots: Slots,
     studies: Mapping[str, str],
+    provenance: Mapping[str, Any],
     *,
     resume: bool,
 ) -> int:
@@ -55,6 +55,7 @@ def write_run_file(
         data: of the search.
         slots: how its trials share the hardware.
         studies: names of the Optuna studies by loss.
+        provenance: versions, revision and hardware of this command.
         resume: whether the run exists.
 
     Returns:
@@ -71,12 +72,12 @@ def write_run_file(
     }
     run = {
         **earlier,
-        "format": 1,
+        "format": RUN_FORMAT,
         "settings": settings.to_dict(),
         "dataset": _dataset(settings, data),
         "search_spaces": spaces,
         "studies": dict(studies),
-        "invocations": [*earlier["invocations"], _invocation("search", slots, resume)],
+        "invocations": [*earlier["invocations"], _invocation("search", slots, provenance, resume)],
     }
     if confirmation is not None:  # on record already now, so that a search that is killed knows what was to follow
         run["confirmation"] = {**asdict(confirmation), "history": run.get("confirmation", {}).get("history", [])}
@@ -84,7 +85,13 @@ def write_run_file(
     return len(run["invocations"])
 
 
-def add_confirmation(settings: SearchSettings, confirmation: ConfirmSettings, data: TrainingData, slots: Slots) -> int:
+def add_confirmation(
+    settings: SearchSettings,
+    confirmation: ConfirmSettings,
+    data: TrainingData,
+    slots: Slots,
+    provenance: Mapping[str, Any],
+) -> int:
     """Note in a run's file what its confirmation is asked for, and that it begins or goes on.
 
     Every request stays on record: seeds that were added after a look at the results are seen there.
@@ -100,17 +107,9 @@ def add_confirmation(settings: SearchSettings, confirmation: ConfirmSettings, da
     history = run.get("confirmation", {}).get("history", [])
     asked = asdict(confirmation)
     run["confirmation"] = {**asked, "history": [*history, {"time": time.time(), **asked}]}
-    run["invocations"].append(_invocation("confirmation", slots, bool(history)))
+    run["invocations"].append(_invocation("confirmation", slots, provenance, bool(history)))
     write_json(path, run)
     return len(run["invocations"])
-
-
-def add_outage(settings: SearchSettings, outage: Outage) -> None:
-    """Note in a run's file, with the invocation that is under way, that the database of its studies was away."""
-    path = settings.folder / RUN_FILE
-    run = read_json(path)
-    run["invocations"][-1].setdefault("study_storage_outages", []).append(asdict(outage))
-    write_json(path, run)
 
 
 def _checked(path: Path, settings: SearchSettings, data: TrainingData) -> dict[str, Any]:
@@ -135,15 +134,13 @@ def _dataset(settings: SearchSettings, data: TrainingData) -> dict[str, Any]:
     }
 
 
-def _invocation(part: str, slots: Slots, resumed: bool) -> dict[str, Any]:
+def _invocation(part: str, slots: Slots, provenance: Mapping[str, Any], resumed: bool) -> dict[str, Any]:
     return {
         "time": time.time(),
         "part": part,
         "command": shlex.join(sys.argv),
         "resumed": resumed,
-        "versions": provenance.versions(),
-        "git": provenance.git_state(),
-        "hardware": provenance.hardware(),
+        **provenance,
         "slots": {
             "cpus_per_trial": slots.cpus_per_trial,
             "gpus_per_trial": slots.gpus_per_trial,

@@ -23,7 +23,7 @@ import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from trainables.errors import UserError  # noqa: E402
-from tune.console import EXIT_FAILED, leave_job_folder, printable, run_command  # noqa: E402
+from tune.console import EXIT_FAILED, leave_job_folder, run_command  # noqa: E402
 from tune.full_disk import full_disk_said  # noqa: E402
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _run(
     console: Console,
 ) -> int:
     from tune import report
-    from tune.search.run import run_search  # imports Ray: only once the input is known to be good
+    from tune.run import search_and_confirm  # imports Ray: only once the input is known to be good
 
     go_on = shlex.join(
         ["python", "tune/run_search.py", "--resume", "--output", settings.output, "--name", settings.name]
@@ -179,25 +179,23 @@ def _run(
 
     with full_disk_said(settings.folder, lambda: go_on if settings.is_begun else anew, settings.storage):
         callbacks = report.loggers(settings, tensorboard=tensorboard, mlflow=mlflow)
-        outcome = run_search(settings, resume=resume, console=console, confirmation=confirmation, callbacks=callbacks)
-        settings = outcome.settings
-        if outcome.interrupted:
+        outcome = search_and_confirm(settings, confirmation, resume=resume, console=console, callbacks=callbacks)
+        search = outcome.search
+        if search.interrupted:
             report.show(settings.folder, console)
-            return report.interrupted(outcome.interrupted, go_on, console)
-        if outcome.unreachable:
+            return report.interrupted(search.interrupted, go_on, console)
+        if search.unreachable:
             print(
-                f"error: the study database {settings.study_storage} did not come back ({outcome.unreachable}); "
+                f"error: the study database {settings.study_storage} did not come back ({search.unreachable}); "
                 f"nothing is lost, go on when it is there: {go_on}",
                 file=sys.stderr,
             )
             return EXIT_FAILED
-        for loss, error in outcome.failures.items():
-            print(f"error: every trial of {loss} failed; the first: {printable(error)}", file=sys.stderr)
-        if confirmation is None or len(outcome.failures) == len(settings.losses):
+        if outcome.confirmation is None:
             report.report(settings.folder, console)
-            return EXIT_FAILED if outcome.failures else 0
-        code = report.confirm_and_report(settings, confirmation, console=console, callbacks=callbacks, go_on=go_on)
-        return code or (EXIT_FAILED if outcome.failures else 0)
+            return EXIT_FAILED if search.failures else 0
+        code = report.confirmed(settings.folder, outcome.confirmation, console=console, go_on=go_on)
+        return code or (EXIT_FAILED if search.failures else 0)
 
 
 def _source(context: typer.Context, parameter: str) -> str | None:
@@ -256,12 +254,13 @@ def _plain_name(dataset: str) -> str:
 
 
 def _existing_run(output: str, name: str | None) -> Path:
+    from tune.records.schema import RUN_FILE
     from tune.settings import check_name
 
     if name is not None:
         check_name(name)
         return Path(output) / name
-    runs = sorted(Path(output).glob("*/run.json"), key=lambda path: path.stat().st_mtime)
+    runs = sorted(Path(output).glob(f"*/{RUN_FILE}"), key=lambda path: path.stat().st_mtime)
     if not runs:
         raise UserError(f"there is no run in {output} to go on with; see --output and --name")
     return runs[-1].parent

@@ -13,13 +13,13 @@ from search_spaces import SEARCH_SPACES
 from trainables.config import PRECISIONS
 from trainables.data import check_dataset_name
 from trainables.errors import UserError
-from trainables.models import MODELS
+from trainables.registry import MODELS
 from tune.records import read_json
+from tune.records.schema import RUN_FILE
 from tune.storage.url import check_plain
 
 __all__ = [
     "DEFAULT_LOSSES",
-    "RUN_FILE",
     "Budget",
     "ConfirmSettings",
     "SearchSettings",
@@ -30,7 +30,6 @@ __all__ = [
     "load_settings",
 ]
 
-RUN_FILE = "run.json"
 DEFAULT_LOSSES = ("arcface", "adaloss", "softmax")
 
 
@@ -141,21 +140,26 @@ class SearchSettings:
         return (self.folder / RUN_FILE).exists()
 
     @property
+    def storage_root(self) -> str:
+        """Where all that the nodes share goes: an absolute path or a URI."""
+        return self._shared_place("", "")
+
+    @property
     def checkpoint_root(self) -> str:
         """Where the run's checkpoints go: an absolute path or a URI."""
-        return self._checkpoint_root("checkpoints", self.name)
+        return self._shared_place("checkpoints", self.name)
 
     @property
     def confirm_checkpoint_root(self) -> str:
         """Where the checkpoints of the run's confirmation go: an absolute path or a URI."""
-        return self._checkpoint_root("confirm/checkpoints", f"{self.name}-confirm")
+        return self._shared_place("confirm/checkpoints", f"{self.name}-confirm")
 
-    def _checkpoint_root(self, in_folder: str, in_storage: str) -> str:
+    def _shared_place(self, in_folder: str, in_storage: str) -> str:
         if self.storage is None:
             return str(self.folder.resolve() / in_folder)
         if "://" in self.storage:
             place, mark, options = self.storage.partition("?")  # s3://bucket/folder?endpoint_override=...
-            return f"{place.rstrip('/')}/{in_storage}{mark}{options}"
+            return f"{place.rstrip('/')}/{in_storage}".rstrip("/") + mark + options
         return str(Path(self.storage).resolve() / in_storage)
 
     def validate(self) -> None:

@@ -1,29 +1,14 @@
-"""What Ray's adaptors need of whoever keeps the studies of a part of a run, and what such studies have in common."""
+"""The study protocol: what hands out trials, and takes in what became of them, one study a loss or an arm.
+
+Ray's adaptors know no more than this, so a study can be driven without Ray, by invented trials.
+"""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-__all__ = ["EPOCH_FIELDS", "PLACE_FIELDS", "Checkpoint", "Study", "Suggestion", "TrialCounts"]
-
-EPOCH_FIELDS = (
-    "epoch",
-    "val_accuracy",
-    "val_loss",
-    "train_accuracy",
-    "train_loss",
-    "margin_rad",
-    "margin_raw_rad",
-    "margin_per_class_rad",
-    "difficulty",
-    "competence",
-    "learning_rate",
-    "seconds",
-    "images_per_s",
-)
-
-PLACE_FIELDS = ("device", "precision", "gpus")  # where a trial ran: processor or GPU, of the body, share of a GPU
+__all__ = ["Checkpoint", "Study", "Suggestion", "TrialCounts"]
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,17 @@ import pandas as pd
 from analysis.load import _TRIAL_COLUMNS, Run, _load_info, _seed_runs, _trials, _winners
 from tune.records import RecordError, current_epochs
 from tune.records.schema import (
+    EPOCHS_FILE,
+    RUN_FILE,
     SEED_EPOCH_FIELDS,
+    SEED_EPOCHS_FILE,
+    SEED_RUNS_FILE,
     TRIAL_EPOCH_FIELDS,
     TRIAL_EVENT_FIELDS,
+    TRIALS_FILE,
     Fields,
     check_fields,
+    winner_file,
 )
 
 __all__ = ["FollowedFile", "FollowedRun", "runs_in"]
@@ -154,17 +160,17 @@ class FollowedRun:
 
     def _read(self) -> None:
         is_new = self.problem is not None
-        if self._has_changed("run.json") or self._info is None:
+        if self._has_changed(RUN_FILE) or self._info is None:
             self._info, is_new = None, True
             if not self.folder.is_dir():
                 raise RecordError(f"{self.folder}: there is no such folder")
-            if not (self.folder / "run.json").is_file():
+            if not (self.folder / RUN_FILE).is_file():
                 raise RecordError(f"{self.folder}: holds no run yet (run.json is missing)")
-            self._info = _load_info(self.folder / "run.json")
+            self._info = _load_info(self.folder / RUN_FILE)
             self._open_files(self._info["settings"]["losses"])
         losses = self._info["settings"]["losses"]
         changed = [file.update() for file in self._files.values()]  # all of them
-        changed += [self._has_changed(name) for name in ("confirm.jsonl", *map("winner_{}.json".format, losses))]
+        changed += [self._has_changed(name) for name in (SEED_RUNS_FILE, *map(winner_file, losses))]
         for file in self._files.values():
             if file.problem:
                 raise RecordError(file.problem)
@@ -178,20 +184,20 @@ class FollowedRun:
         return self._signatures[name] != before
 
     def _open_files(self, losses: list[str]) -> None:
-        wanted = {self.folder / "confirm" / "epochs.jsonl": SEED_EPOCH_FIELDS}
+        wanted = {self.folder / SEED_EPOCHS_FILE: SEED_EPOCH_FIELDS}
         for loss in losses:
-            wanted[self.folder / loss / "epochs.jsonl"] = TRIAL_EPOCH_FIELDS
-            wanted[self.folder / loss / "trials.jsonl"] = TRIAL_EVENT_FIELDS
+            wanted[self.folder / loss / EPOCHS_FILE] = TRIAL_EPOCH_FIELDS
+            wanted[self.folder / loss / TRIALS_FILE] = TRIAL_EVENT_FIELDS
         self._files = {path: self._files.get(path) or FollowedFile(path, fields) for path, fields in wanted.items()}
 
     def _assembled(self, info: dict[str, Any], losses: list[str]) -> Run:
         """Return what load_run would, of lines that have been read already."""
         trials, epochs = [], []
         for loss in losses:
-            loss_epochs = current_epochs(self.lines(f"{loss}/epochs.jsonl"))
+            loss_epochs = current_epochs(self.lines(f"{loss}/{EPOCHS_FILE}"))
             epochs += [{"loss": loss, **record} for record in loss_epochs]
-            trials += _trials(loss, self.lines(f"{loss}/trials.jsonl"), loss_epochs)
-        seed_epochs = current_epochs(self.lines("confirm/epochs.jsonl"), key="run_id")
+            trials += _trials(loss, self.lines(f"{loss}/{TRIALS_FILE}"), loss_epochs)
+        seed_epochs = current_epochs(self.lines(SEED_EPOCHS_FILE), key="run_id")
         return Run(
             self.folder,
             info,
@@ -204,9 +210,9 @@ class FollowedRun:
 
     def _confirmed(self, info: dict[str, Any]) -> pd.DataFrame:
         """Return the runs of the confirmation; their file grows seldom and is then read whole."""
-        source = (self._signatures["confirm.jsonl"], self._signatures["run.json"])
+        source = (self._signatures[SEED_RUNS_FILE], self._signatures[RUN_FILE])
         if self._seed_runs is None or self._seed_runs[0] != source:
-            self._seed_runs = (source, _seed_runs(self.folder / "confirm.jsonl", info))
+            self._seed_runs = (source, _seed_runs(self.folder / SEED_RUNS_FILE, info))
         return self._seed_runs[1]
 
 
@@ -217,6 +223,6 @@ def runs_in(folders: Iterable[Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for folder in folders:
-        within = [] if (folder / "run.json").exists() else sorted(folder.glob("*/run.json"))
+        within = [] if (folder / RUN_FILE).exists() else sorted(folder.glob(f"*/{RUN_FILE}"))
         found.update(dict.fromkeys([path.parent for path in within] or [folder]))
     return list(found)

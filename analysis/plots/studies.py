@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.load import Run
 from analysis.study_database import ENDED, LossTrials, StudyError, read_database
+from tune.records.schema import STUDY_FILE
 
 __all__ = [
     "MIN_TRIALS",
@@ -45,7 +46,7 @@ def read_trials(run: Run) -> dict[str, LossTrials]:
     url = run.info["settings"].get("study_storage")
     if url is not None:
         return read_database(url, _names(run), ended)
-    path = run.folder / "study.db"
+    path = run.folder / STUDY_FILE
     if not path.is_file():
         raise StudyError("study.db is missing")
     studies = _studies(path, path.stat().st_ino, ended)
@@ -67,7 +68,7 @@ def _studies(path: Path, inode: int, ended: int) -> dict[str, LossTrials]:
     """Return the ended trials by name of the study; read again when other trials have ended."""
     content = _quiet_copy(path)
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "study.db"
+        copy = Path(folder) / STUDY_FILE
         copy.write_bytes(content)
         try:
             storage = optuna.storages.RDBStorage(f"sqlite:///{copy}", skip_table_creation=True)

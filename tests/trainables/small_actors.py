@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ray.tune.result import SHOULD_CHECKPOINT
 
 from tests.trainables.small_trials import LOSS_ARGS
 from trainables.data import TrainingData
-from trainables.trainable import MarginTrainable, TrialData
+from trainables.trainable import SHOULD_CHECKPOINT, MarginTrainable, TrialData
 
 EPOCHS = 3
 NOT_THE_TRIALS_OWN = {"seconds", "images_per_s", SHOULD_CHECKPOINT}

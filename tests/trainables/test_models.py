@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.errors import UserError
-from trainables.models import MODELS, build_model, default_model
+from trainables.registry import MODELS, build_model, default_model
 
 Shape = tuple[int, int, int]
 

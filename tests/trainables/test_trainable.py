@@ -10,14 +10,20 @@ from typing import Any
 
 import pytest
 import torch
-from ray.tune.result import SHOULD_CHECKPOINT
 
 from tests.trainables.small_actors import EPOCHS, Actor, actor_of, saved, steps, trial, trial_data, weights
 from trainables import trainable
 from trainables.config import TrialConfig
 from trainables.data import TrainingData
 from trainables.losses import LOSSES
-from trainables.trainable import CHECKPOINT_INDEX, STATE_FILE, WEIGHTS_FILE, MarginTrainable, TrialData
+from trainables.trainable import (
+    CHECKPOINT_INDEX,
+    SHOULD_CHECKPOINT,
+    STATE_FILE,
+    WEIGHTS_FILE,
+    MarginTrainable,
+    TrialData,
+)
 from trainables.training import Trainer
 
 each_loss = pytest.mark.parametrize("loss", LOSSES)

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from ray.tune.result import SHOULD_CHECKPOINT
 
 from tests.trainables.small_actors import EPOCHS, Actor, actor_of, saved, steps, trial, trial_data, weights
 from trainables.data import TrainingData
-from trainables.trainable import STATE_FILE, MarginTrainable, TrialData
+from trainables.trainable import SHOULD_CHECKPOINT, STATE_FILE, MarginTrainable, TrialData
 from trainables.training import Trainer
-from tune.study import PLACE_FIELDS
+from tune.records.schema import PLACE_FIELDS
 
 EXAMINED = {"test_accuracy", "test_loss", "confusion", "angle_histograms"}
 VALIDATED = {"val_accuracy", "val_loss"}

@@ -5,7 +5,7 @@ import pytest
 
 import analysis.compare
 import analysis.dashboard
-import tune.confirmation.run
+import tune.run
 from tune import confirm
 from tune.confirmation.run import ConfirmOutcome
 from tune.records import write_json
@@ -48,7 +48,7 @@ def confirmed(monkeypatch):
             return self.outcome
 
     confirmation = Confirmation()
-    monkeypatch.setattr(tune.confirmation.run, "run_confirmation", confirmation)
+    monkeypatch.setattr(tune.run, "confirm_run", confirmation)
     monkeypatch.setattr(analysis.compare, "comparison_text", lambda folders: f"compared {folders[0].name}")
     monkeypatch.setattr(analysis.dashboard, "write_report", lambda folders, page: None)
     return confirmation

@@ -13,10 +13,10 @@ from trainables.data import TrainingData
 from trainables.devices import NoCudaDeviceError, device_for, is_out_of_memory
 from trainables.errors import UserError
 from trainables.memory import MemoryNeed, measure_need
-from trainables.models import MODELS
-from tune.cluster.connection import Slots, plan_slots
-from tune.execution.trials import search_data, trial_config
+from trainables.registry import MODELS
+from tune.cluster.slots import Slots, plan_slots
 from tune.settings import SearchSettings
+from tune.trials import search_data, trial_config
 
 __all__ = ["share_of", "slots_for"]
 

@@ -12,7 +12,7 @@ import pyarrow.fs
 
 import trainables
 from trainables.errors import UserError
-from tune.execution.checkpoints import folders_to_make, remove_empty
+from tune.storage.checkpoints import folders_to_make, remove_empty
 
 __all__ = ["NodeCheck"]
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tune.cluster.private_ray import has_autoscaler
+
 __all__ = ["Machines", "machines"]
 
 Resources = Mapping[str, float]  # such as {"CPU": 8, "GPU": 1}
@@ -41,7 +43,7 @@ def machines() -> Machines:
     up = [node["Resources"] for node in alive]
     config = _autoscaling_config(ray.get_runtime_context().gcs_address)
     if config is None:
-        return Machines(up, grows_unseen=_has_autoscaler())
+        return Machines(up, grows_unseen=has_autoscaler())
     return Machines(up, _to_come(config, alive))
 
 
@@ -76,9 +78,3 @@ def _autoscaling_config(gcs_address: str) -> dict[str, Any] | None:
                     config = json.loads(Path(path).expanduser().read_text())
                     return config if isinstance(config, dict) else None
     return None
-
-
-def _has_autoscaler() -> bool:
-    from ray.autoscaler.v2.utils import is_autoscaler_v2
-
-    return bool(is_autoscaler_v2())

@@ -1,7 +1,20 @@
-"""Keeps a Ray that this program starts to this machine, to this user and to this program.
+"""The one module that imports what Ray does not call an interface of its own, so that a new Ray breaks one file only.
 
-By default Ray's processes listen on all interfaces, and whoever reaches them runs code as their owner. Here they listen
-on loopback alone, and answer nobody who does not know a token that only this user can read.
+- `ray._private.ray_constants.ENABLE_RAY_CLUSTER`, for :func:`private_to_this_user`: Ray reads the switch that has it
+  listen on loopback when it is imported, and that is too early. Without it a search's Ray listens on all interfaces.
+- `ray._raylet.Config` and `AuthenticationTokenLoader`, for the same: they have read mode and token before. Without them
+  Ray asks nobody for the token of this search, or cannot use its own.
+- `ray.autoscaler.v2.utils.is_autoscaler_v2`, for :func:`has_autoscaler`. Without it a search on a cluster that grows
+  plans for the nodes that are up, and gives up where none of them has room for a trial.
+- `ray.tune.result.EXPR_ERROR_FILE`, for :func:`error_file_name`. Without it the record of a lost worker does not say
+  why it was lost.
+
+Beside imports: `starting_process_groups` relies on Ray's running Python code in its children before they become other
+programs. Without that a signal to the program's process group ends Ray too, and the program waits for it.
+
+Why there is a Ray that others cannot reach: by default Ray's processes listen on all interfaces, and whoever reaches
+them runs code as their owner. Here they listen on loopback alone, and answer nobody who does not know a token that only
+this user can read.
 """
 
 import contextlib
@@ -10,7 +23,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["private_to_this_user", "starting_process_groups"]
+__all__ = ["error_file_name", "has_autoscaler", "private_to_this_user", "starting_process_groups"]
 
 _TOKEN_FILE = "token"  # noqa: S105  a file's name
 # Ray's name for a switch that has it use loopback as the node's address, which it does by default on macOS and Windows.
@@ -99,3 +112,17 @@ def _read_authentication_again() -> None:
 
     _raylet.Config.initialize("")  # type: ignore[attr-defined]
     _raylet.AuthenticationTokenLoader.instance().reset_cache()  # type: ignore[attr-defined]
+
+
+def has_autoscaler() -> bool:
+    """Return whether the connected cluster has an autoscaler of the second generation, as on Kubernetes."""
+    from ray.autoscaler.v2.utils import is_autoscaler_v2
+
+    return bool(is_autoscaler_v2())
+
+
+def error_file_name() -> str:
+    """Return the name of the file in which Ray says why a trial's worker was lost, in the trial's folder."""
+    from ray.tune.result import EXPR_ERROR_FILE
+
+    return str(EXPR_ERROR_FILE)

@@ -13,12 +13,11 @@ from statistics import fmean
 from typing import Any
 
 from tune.records import RecordFile, current_epochs, read_records
-from tune.study import EPOCH_FIELDS, PLACE_FIELDS, Checkpoint, Suggestion, TrialCounts
+from tune.records.schema import EPOCH_FIELDS, PLACE_FIELDS, SEED_EPOCHS_FILE, SEED_RUNS_FILE
+from tune.study import Checkpoint, Suggestion, TrialCounts
 
 __all__ = ["ArmStudy", "ConfirmRecords", "SeedRun", "accuracy_of"]
 
-RESULTS_FILE = "confirm.jsonl"
-EPOCHS_FILE = "confirm/epochs.jsonl"
 _ANGLES = "angle_histograms"
 
 
@@ -67,8 +66,8 @@ class ConfirmRecords:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._results = RecordFile(folder / RESULTS_FILE)
-        self._epochs = RecordFile(folder / EPOCHS_FILE)
+        self._results = RecordFile(folder / SEED_RUNS_FILE)
+        self._epochs = RecordFile(folder / SEED_EPOCHS_FILE)
         self.results = {result["run_id"]: result for result in read_records(self._results.path)}
 
     def read_epochs(self, run_id: str) -> list[dict[str, Any]]:

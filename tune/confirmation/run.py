@@ -3,31 +3,24 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-from ray import tune as ray_tune
-from rich.console import Console
 
 from search_spaces.published import CLAIMED, PUBLISHED
-from trainables.data import TrainingData, check_test_data, load_test_data
 from trainables.errors import UserError
 from trainables.trainable import TrialData
-from tune.cluster.connection import Interruption, Slots, connect
-from tune.cluster.gpu_share import slots_for
-from tune.cluster.node_check import NodeCheck
 from tune.confirmation import arms
 from tune.confirmation.arm_study import ArmStudy, ConfirmRecords, SeedRun
 from tune.confirmation.arms import ADAPTIVE, Candidate
-from tune.execution.checkpoints import CheckpointStore
 from tune.execution.progress import Progress
 from tune.execution.runner import Stage, run_stage
-from tune.execution.trials import search_data, test_data, trial_config
 from tune.records import LossRecords, read_records, write_json
-from tune.run_file import add_confirmation, locked
-from tune.search.run import load_data
+from tune.records.schema import ENDINGS, TRIALS_FILE, winner_file
+from tune.run_file import add_confirmation
+from tune.session import Session
 from tune.settings import ConfirmSettings, SearchSettings
+from tune.storage.checkpoints import CheckpointStore
+from tune.trials import search_data, test_data, trial_config
 
-__all__ = ["ConfirmOutcome", "run_confirmation"]
+__all__ = ["ConfirmOutcome", "check_finished", "run_confirmation"]
 
 
 @dataclass(frozen=True)
@@ -45,55 +38,33 @@ class ConfirmOutcome:
     left_out: list[str]
 
 
-def run_confirmation(
-    settings: SearchSettings,
-    asked: ConfirmSettings,
-    *,
-    console: Console,
-    callbacks: Sequence[ray_tune.Callback] = (),
-) -> ConfirmOutcome:
+def run_confirmation(session: Session, asked: ConfirmSettings) -> ConfirmOutcome:
     """Confirm what a search found, or go on with it, until it is done or interrupted.
 
     Args:
-        settings: of the search.
+        session: connected.
         asked: of the confirmation.
-        console: where progress is shown.
-        callbacks: further ones for Ray.
 
     Raises:
-        UserError: the search is not finished, or its data is missing.
+        UserError: the search is not finished, or its data is not what it was started with.
     """
-    asked.validate(settings.losses)
-    _check_finished(settings)
-    data = load_data(settings)
-    data_dir = Path(settings.data_dir) if settings.data_dir else None
-    check_test_data(settings.dataset, data_dir)
-    interruption = Interruption()
-    searched = data.train.images.nbytes + data.validation.images.nbytes
-    tested = data.spec.test_size * data.train.images[0].nbytes
-    with connect(settings.address, 2 * searched + tested):
-        slots = slots_for(settings, data, console)
-        with (
-            NodeCheck(settings.confirm_checkpoint_root) as node_check,
-            locked(settings.folder),
-            interruption.listening(),
-        ):
-            invocation = add_confirmation(settings, asked, data, slots)
-            confirmation = _Confirmation(
-                settings, asked, data, slots, interruption, node_check, console, callbacks, invocation
-            )
-            confirmation.run(data_dir)
+    settings = session.settings
+    check_finished(settings)
+    invocation = add_confirmation(settings, asked, session.data, session.slots, session.provenance)
+    confirmation = _Confirmation(session, asked, invocation)
+    confirmation.run()
     return ConfirmOutcome(
-        interrupted=interruption.signal.name if interruption.signal else None,
+        interrupted=session.interruption.name,
         broken=confirmation.broken,
         left_out=[loss for loss in settings.losses if loss not in confirmation.candidates],
     )
 
 
-def _check_finished(settings: SearchSettings) -> None:
+def check_finished(settings: SearchSettings) -> None:
+    """Raise UserError unless every trial of a run's search has ended."""
     for loss in settings.losses:
-        events = read_records(settings.folder / loss / "trials.jsonl")
-        ended = {event["trial_id"] for event in events if event["event"] in {"finished", "stopped", "failed"}}
+        events = read_records(settings.folder / loss / TRIALS_FILE)
+        ended = {event["trial_id"] for event in events if event["event"] in ENDINGS}
         open_ = {event["trial_id"] for event in events} - ended
         if open_ or (len(ended) < settings.trials and settings.time_budget_min is None):
             raise UserError(
@@ -105,31 +76,19 @@ def _check_finished(settings: SearchSettings) -> None:
 class _Confirmation:
     """One confirmation under way: stage after stage, each from what the last one left on record."""
 
-    def __init__(
-        self,
-        settings: SearchSettings,
-        asked: ConfirmSettings,
-        data: TrainingData,
-        slots: Slots,
-        interruption: Interruption,
-        node_check: NodeCheck,
-        console: Console,
-        callbacks: Sequence[ray_tune.Callback],
-        invocation: int,
-    ) -> None:
-        self._settings, self._asked, self._data, self._slots = settings, asked, data, slots
-        self._interruption, self._console, self._callbacks = interruption, console, callbacks
-        self._node_check, self._invocation = node_check, invocation
+    def __init__(self, session: Session, asked: ConfirmSettings, invocation: int) -> None:
+        self._session, self._asked, self._invocation = session, asked, invocation
+        self._settings = settings = session.settings
         self._records = ConfirmRecords(settings.folder)
         self._store = CheckpointStore(settings.confirm_checkpoint_root)
-        self._chance = 1 / data.spec.num_classes
+        self._chance = 1 / session.data.spec.num_classes
         self.broken: dict[str, str] = {}
         found = {
             loss: arms.top_trials(LossRecords(settings.folder / loss), asked.candidates) for loss in settings.losses
         }
         self.candidates = {loss: candidates for loss, candidates in found.items() if candidates}
 
-    def run(self, data_dir: Path | None) -> None:
+    def run(self) -> None:
         """Run what is not yet on record."""
         settings, asked = self._settings, self._asked
         seed = settings.seed
@@ -145,7 +104,7 @@ class _Confirmation:
                     for arm, runs in arms.robustness_runs(list(settings.losses), asked.robustness, seed).items()
                 },
             },
-            lambda: search_data(self._data),
+            lambda: search_data(self._session.data),
         )
         if not chosen:
             return
@@ -153,7 +112,7 @@ class _Confirmation:
 
         @functools.cache
         def tested() -> TrialData:  # only now that everything is chosen is the test split read
-            return test_data(self._data, load_test_data(settings.dataset, data_dir))
+            return test_data(self._session.data, self._session.read_test_split())
 
         paired = {loss: arms.winner_runs(loss, winner, asked.seeds, seed) for loss, winner in winners.items()}
         if asked.controls or settings.dataset in CLAIMED:
@@ -167,7 +126,8 @@ class _Confirmation:
         self._store.remove_all_but(())
 
     def _run_controls(self, winner: Candidate, tested: Callable[[], TrialData]) -> bool:
-        images = len(self._data.train.labels) + len(self._data.validation.labels)
+        data = self._session.data
+        images = len(data.train.labels) + len(data.validation.labels)
         steps_per_epoch = images // min(self._settings.batch_size, images)
         controls = arms.control_runs(
             winner,
@@ -178,7 +138,7 @@ class _Confirmation:
         )
         missing = [arm for arm in arms.CONTROLS if arm not in controls]
         if missing:
-            self._say(f"no run to take margins from for {', '.join(missing)}: left out")
+            self._session.say(f"no run to take margins from for {', '.join(missing)}: left out")
         return self._run("controls", controls, tested)
 
     def _choose(self) -> dict[str, Candidate]:
@@ -190,7 +150,7 @@ class _Confirmation:
                 for run in arms.candidate_runs(loss, [winner], self._asked.candidate_seeds, self._settings.seed)
             ]
             write_json(
-                self._settings.folder / f"winner_{loss}.json",
+                self._settings.folder / winner_file(loss),
                 {
                     "trial_id": winner.trial_id,
                     "config": winner.config,
@@ -211,7 +171,7 @@ class _Confirmation:
                 of_arm,
                 self._records,
                 max_epochs=self._settings.max_epochs,
-                num_classes=self._data.spec.num_classes,
+                num_classes=self._session.data.spec.num_classes,
                 checkpoints=checkpoints,
             )
             for arm, of_arm in runs.items()
@@ -221,35 +181,26 @@ class _Confirmation:
         left = total - sum(study.counts.done for study in studies.values())
         if not left:
             return True
-        self._say(f"confirmation, {name}: {left} of {total} runs to go, {self._settings.max_epochs} epochs each")
+        self._session.say(
+            f"confirmation, {name}: {left} of {total} runs to go, {self._settings.max_epochs} epochs each"
+        )
         by_id = {run.run_id: run for of_arm in runs.values() for run in of_arm}
         stage = Stage(
             name=f"{name.replace(' ', '-')}-{self._invocation:03d}",
             storage_path=self._settings.confirm_checkpoint_root,
             data=data(),
             to_trial=lambda suggestion: trial_config(
-                self._settings, self._data.spec, suggestion.config, by_id[suggestion.trial_id].seed
+                self._settings, self._session.data.spec, suggestion.config, by_id[suggestion.trial_id].seed
             ),
         )
         progress = Progress(
             studies,
             f"{self._settings.dataset}, {name} -> {self._settings.folder}",
-            self._console,
+            self._session.console,
             "confirmation",
             "mean acc.",
         )
-        run_stage(
-            stage,
-            studies,
-            self._slots,
-            self._interruption,
-            progress,
-            trouble=self._node_check.problem,
-            callbacks=self._callbacks,
-        )
+        run_stage(stage, studies, self._session, progress)
         for study in studies.values():
             self.broken |= study.broken
         return all(run_id in self._records.results for run_id in by_id)
-
-    def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)

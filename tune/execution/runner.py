@@ -1,7 +1,7 @@
 """Lets Ray run what the studies hand out: as many trials at a time as fit, until all is done or the user stops it."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,13 @@ from ray import tune as ray_tune
 from trainables.config import TrialConfig
 from trainables.errors import UserError
 from trainables.trainable import MarginTrainable, TrialData
-from tune.cluster.connection import Capacity, Interruption, Slots
-from tune.execution.checkpoints import CheckpointStore
+from tune.cluster.slots import Capacity, Slots
 from tune.execution.progress import Progress
 from tune.execution.scheduler import StudyCallback, StudyScheduler
 from tune.execution.searcher import StudySearcher
 from tune.full_disk import LeaveRay
+from tune.session import Session
+from tune.storage.checkpoints import CheckpointStore
 from tune.study import Study, Suggestion
 
 __all__ = ["MAX_WORKER_LOSSES", "Stage", "run_stage"]
@@ -43,34 +44,27 @@ class Stage:
 def run_stage(
     stage: Stage,
     studies: Mapping[str, Study],
-    slots: Slots,
-    interruption: Interruption,
+    session: Session,
     progress: Progress,
     *,
     out_of_time: Callable[[], bool] = lambda: False,
-    trouble: Callable[[], str | None] = lambda: None,
-    callbacks: Sequence[ray_tune.Callback] = (),
 ) -> None:
     """Run all trials that the studies still have.
 
     Args:
         stage: what to run.
         studies: by name; they take turns.
-        slots: how trials share the hardware.
-        interruption: whether the user wants to stop; trials in flight then go back to their studies.
+        session: connected. When the user wants to stop, or there is trouble, trials in flight go back to their studies.
         progress: where it is shown.
         out_of_time: whether the time is up; trials then end with the epoch they are in.
-        trouble: what makes going on senseless, or None; trials in flight then go back to their studies too.
-        callbacks: further ones of Ray's.
 
     Raises:
         UserError: there was trouble.
     """
     met: BaseException | None = None
-    passes = _Passes(stage, studies, interruption, progress, out_of_time, trouble, callbacks)
     try:
         with progress:
-            passes.run(slots)
+            _Passes(stage, studies, session, progress, out_of_time).run()
     except LeaveRay as leaving:
         met = leaving.__cause__
     finally:
@@ -82,26 +76,25 @@ def run_stage(
 
 @dataclass(frozen=True)
 class _Passes:
-    """What `run_stage` was given, but for the slots: those become fewer from pass to pass."""
+    """What `run_stage` was given: Ray goes through the stage once, and again for what ran out of memory."""
 
     stage: Stage
     studies: Mapping[str, Study]
-    interruption: Interruption
+    session: Session
     progress: Progress
     out_of_time: Callable[[], bool]
-    trouble: Callable[[], str | None]
-    callbacks: Sequence[ray_tune.Callback]
 
-    def run(self, slots: Slots) -> None:
+    def run(self) -> None:
         """Run all trials, beside fewer others from the first on that does not find the memory it needs.
 
         That a trial runs out of memory which it shares says nothing of the trial. It is put back, no others are
         started, and when those that run have ended, it and all that is left run half as many at a time. A trial that
         runs out of memory of its own is a failed one.
         """
+        slots = self.session.slots
         for count in itertools.count(1):
             remaining = sum(study.counts.asked - study.counts.done for study in self.studies.values())
-            if remaining <= 0 or self.interruption:
+            if remaining <= 0 or self.session.interruption:
                 return
             name = self.stage.name if count == 1 else f"{self.stage.name}-{count}"
             requeued = self._pass(name, slots, remaining)
@@ -134,7 +127,7 @@ class _Passes:
             }
 
         def is_closed() -> bool:
-            if self.interruption or scheduler.requeued:
+            if self.session.interruption or scheduler.requeued:
                 return True
             return self.out_of_time() and not any(study.counts.requeued for study in self.studies.values())
 
@@ -157,8 +150,8 @@ class _Passes:
                 storage_path=self.stage.storage_path,
                 failure_config=ray_tune.FailureConfig(max_failures=MAX_WORKER_LOSSES),
                 checkpoint_config=ray_tune.CheckpointConfig(num_to_keep=1, checkpoint_at_end=False),
-                stop=_Interrupted(self.interruption, self.trouble),
-                callbacks=[StudyCallback(self.studies), self.progress, *self.callbacks],
+                stop=_Interrupted(self.session),
+                callbacks=[StudyCallback(self.studies), self.progress, *self.session.callbacks],
                 verbose=0,
             ),
         )
@@ -173,16 +166,16 @@ class _Interrupted(ray_tune.Stopper):
     managers give a program before they kill it.
     """
 
-    def __init__(self, interruption: Interruption, trouble: Callable[[], str | None]) -> None:
-        self._interruption, self._trouble = interruption, trouble
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        if self._interruption:
+        if self._session.interruption:
             raise LeaveRay
-        if trouble := self._trouble():
+        if trouble := self._session.trouble():
             raise LeaveRay from UserError(trouble)
         return False
 

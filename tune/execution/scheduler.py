@@ -11,9 +11,9 @@ from typing import Any
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
-from ray.tune.result import EXPR_ERROR_FILE
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from tune.cluster.private_ray import error_file_name
 from tune.full_disk import leaving_when_full
 from tune.study import Study
 
@@ -105,6 +105,6 @@ class StudyCallback(Callback):
 def _error_of(trial: Trial) -> str:
     """Return Ray's account of why a worker was lost; it lies in the driver's folder and reaches the storage later."""
     try:
-        return Path(trial.local_path, EXPR_ERROR_FILE).read_text().strip()
+        return Path(trial.local_path, error_file_name()).read_text().strip()
     except OSError:
         return "its worker was lost"

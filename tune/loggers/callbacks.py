@@ -4,13 +4,11 @@ A mirror is Ray's own callback, told what to write, behind a guard: Ray aborts a
 mirror that breaks is reported once and switched off. Lists, such as margins per class, are in the records only.
 """
 
-import math
 import os
 import re
 import socket
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -18,20 +16,13 @@ from urllib.parse import unquote, urlsplit
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.logger import LoggerCallback
-from ray.tune.logger.tensorboardx import TBXLoggerCallback
-from tensorboardX.summary import hparams
 
-from search_spaces.common import SHARED
 from trainables.errors import UserError
+from tune.loggers.tensorboard import TENSORBOARD_FOLDER, TensorBoardLogger
 from tune.storage.url import hidden_secrets
-from tune.study import EPOCH_FIELDS
 
-__all__ = ["TENSORBOARD_FOLDER", "drawn_of", "logger_callbacks", "metrics_of", "without_password"]
+__all__ = ["GuardedLogger", "logger_callbacks", "without_password"]
 
-TENSORBOARD_FOLDER = "tensorboard"  # in the run's folder; Ray's own place, the trial's folder, goes when a search ends
-
-_METRICS = frozenset({*EPOCH_FIELDS, "test_accuracy", "test_loss"} - {"epoch"})
-_FLUSH_S = 30
 
 # A tracking server that is gone must cost a search seconds: MLflow itself would try for minutes.
 _MLFLOW_ENVIRONMENT = {
@@ -109,64 +100,6 @@ class GuardedLogger(Callback):
             self._logger = None
             reason = self._clean(_first_line(error))
             print(f"warning: {self._option} is switched off, the run goes on without it: {reason}", file=sys.stderr)
-
-
-class TensorBoardLogger(TBXLoggerCallback):
-    """Ray's TensorBoard callback with our names, our place, and epochs as steps.
-
-    Args:
-        folder: of all trials' event files.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self._folder = folder
-        self._epoch: dict[Trial, int] = {}
-
-    def log_trial_start(self, trial: Trial) -> None:
-        """Wait for the first epoch: only it tells where a resumed trial goes on."""
-
-    def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:
-        """Write an epoch's numbers; one that was trained again after a resume replaces the earlier one."""
-        epoch = result["epoch"]
-        if epoch <= self._epoch.get(trial, 0):
-            self._trial_writer.pop(trial).close()
-        if trial not in self._trial_writer:
-            place = self._folder / trial.config["trial_id"]
-            self._trial_writer[trial] = self._summary_writer_cls(
-                str(place),
-                purge_step=epoch,
-                flush_secs=_FLUSH_S,
-                filename_suffix=f".{time.time_ns()}",  # else two files of the same second are one, and broken
-            )
-        for name, value in metrics_of(result).items():
-            self._trial_writer[trial].add_scalar(name, value, global_step=epoch)
-        self._trial_writer[trial].flush()
-        self._epoch[trial], self._trial_result[trial] = epoch, metrics_of(result)
-
-    def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
-        """Write the configuration beside the last epoch's numbers, for the HPARAMS tab, and close the files."""
-        writer = self._trial_writer.pop(trial, None)
-        metrics = self._trial_result.pop(trial, {})
-        self._epoch.pop(trial, None)
-        if writer is not None:
-            for summary in hparams(drawn_of(trial), metrics):
-                writer.file_writer.add_summary(summary)
-            writer.close()
-
-
-def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of an epoch under the names of the records, finite ones only."""
-    numbers = {key: value for key, value in result.items() if key in _METRICS and isinstance(value, int | float)}
-    return {key: float(value) for key, value in numbers.items() if math.isfinite(value)}
-
-
-def drawn_of(trial: Trial) -> dict[str, Any]:
-    """Return what distinguishes a trial: its loss, the values that were drawn, and its seed."""
-    config = trial.config["trial"]
-    shared = {parameter.name: config[parameter.name] for parameter in SHARED}
-    own = {name: value for name, value in config["loss_args"].items() if isinstance(value, str | int | float)}
-    return {"loss": config["loss"], **shared, **own, "seed": config["seed"]}
 
 
 def _mlflow_logger(uri: str, experiment: str, folder: Path) -> GuardedLogger:

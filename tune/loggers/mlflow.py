@@ -9,9 +9,9 @@ from typing import Any
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.experiment import Trial
 
-from tune.loggers.callbacks import drawn_of, metrics_of
+from tune.loggers.values import drawn_of, metrics_of
 from tune.records import read_json
-from tune.settings import RUN_FILE
+from tune.records.schema import RUN_FILE
 
 __all__ = ["MLflowLogger"]
 

@@ -2,19 +2,21 @@
 
 from tune.records.files import (
     LossRecords,
-    RecordError,
     RecordFile,
+    checked_records,
     current_epochs,
     read_json,
     read_records,
     write_file,
     write_json,
 )
+from tune.records.schema import RecordError
 
 __all__ = [
     "LossRecords",
     "RecordError",
     "RecordFile",
+    "checked_records",
     "current_epochs",
     "read_json",
     "read_records",

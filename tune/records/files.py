@@ -12,20 +12,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tune.records.schema import EPOCHS_FILE, TRIALS_FILE, Fields, RecordError, check_fields
+
 __all__ = [
     "LossRecords",
-    "RecordError",
     "RecordFile",
+    "checked_records",
     "current_epochs",
     "read_json",
     "read_records",
     "write_file",
     "write_json",
 ]
-
-
-class RecordError(ValueError):
-    """A file of a run holds something that no run writes; the message names it."""
 
 
 def _plain(value: Any) -> Any:
@@ -98,6 +96,23 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+def checked_records(path: Path, fields: Fields) -> list[dict[str, Any]]:
+    """Return the records of a file of JSON lines, [] where there is none; a torn last line is left out.
+
+    Raises:
+        RecordError: the file cannot be read, or a line does not hold what it must.
+    """
+    try:
+        records = read_records(path)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise RecordError(f"{path}: a line is nested too deeply; the file was damaged or edited") from None
+    for number, record in enumerate(records, start=1):
+        check_fields(f"{path}, line {number}", record, fields)
+    return records
+
+
 def current_epochs(records: Iterable[dict[str, Any]], key: str = "trial_id") -> list[dict[str, Any]]:
     """Return each trial's epochs once: one that was repeated after a resume replaces the earlier one.
 
@@ -147,8 +162,8 @@ class LossRecords:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._trials = RecordFile(folder / "trials.jsonl")
-        self._epochs = RecordFile(folder / "epochs.jsonl")
+        self._trials = RecordFile(folder / TRIALS_FILE)
+        self._epochs = RecordFile(folder / EPOCHS_FILE)
 
     def event(self, trial_id: str, event: str, **details: Any) -> None:
         """Append an event: started, stopped, finished, failed, resumed, interrupted."""

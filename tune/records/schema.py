@@ -1,29 +1,91 @@
-"""What each kind of record must hold, so that what comes after may rely on it.
+"""What the files of a run are called and what each of their records holds: one place for who writes and who reads.
 
-A record that does not is a damaged, edited or foreign file: RecordError names the file, the line and the value.
+Readers rely on it. A record that is otherwise is a damaged, edited or foreign file: RecordError names the file, the
+line and the value.
 """
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tune.records import RecordError, read_records
-
 __all__ = [
+    "ENDINGS",
+    "EPOCHS_FILE",
+    "EPOCH_FIELDS",
     "JUDGED_ON_VALIDATION",
+    "PLACE_FIELDS",
+    "REPORT_FILE",
     "ROLES",
     "RUN_FIELDS",
+    "RUN_FILE",
+    "RUN_FORMAT",
+    "SEED_EPOCHS_FILE",
     "SEED_EPOCH_FIELDS",
+    "SEED_RUNS_FILE",
+    "STUDY_FILE",
+    "TRIALS_FILE",
     "TRIAL_EPOCH_FIELDS",
     "TRIAL_EVENT_FIELDS",
     "WINNER_FIELDS",
     "Fields",
+    "RecordError",
+    "best_file",
     "check_fields",
-    "checked_records",
     "seed_run_fields",
+    "weights_file",
+    "winner_file",
 ]
+
+
+class RecordError(ValueError):
+    """A file of a run holds something that no run writes; the message names it."""
+
+
+RUN_FILE = "run.json"
+RUN_FORMAT = 1  # of run.json
+STUDY_FILE = "study.db"
+TRIALS_FILE = "trials.jsonl"  # in a folder a loss, as the next
+EPOCHS_FILE = "epochs.jsonl"
+SEED_RUNS_FILE = "confirm.jsonl"
+SEED_EPOCHS_FILE = "confirm/epochs.jsonl"
+REPORT_FILE = "report.html"
+
+
+def best_file(loss: str) -> str:
+    """Return the name of the file with the search's best configuration of a loss."""
+    return f"best_{loss}.json"
+
+
+def weights_file(loss: str) -> str:
+    """Return the name of the file with the weights of the search's best trial of a loss."""
+    return f"best_{loss}.pt"
+
+
+def winner_file(loss: str) -> str:
+    """Return the name of the file with the configuration of a loss that won on fresh seeds."""
+    return f"winner_{loss}.json"
+
+
+ENDINGS = ("finished", "stopped", "failed")  # events with which a trial is over
+# What an epoch says, as far as there is something to say.
+EPOCH_FIELDS = (
+    "epoch",
+    "val_accuracy",
+    "val_loss",
+    "train_accuracy",
+    "train_loss",
+    "margin_rad",
+    "margin_raw_rad",
+    "margin_per_class_rad",
+    "difficulty",
+    "competence",
+    "learning_rate",
+    "seconds",
+    "images_per_s",
+)
+
+PLACE_FIELDS = ("device", "precision", "gpus")  # where a trial ran: processor or GPU, of the body, share of a GPU
 
 ROLES = ("candidate", "winner", "untuned", "control", "robustness")
 JUDGED_ON_VALIDATION = frozenset({"candidate", "robustness"})  # the other roles are judged on the test split
@@ -212,20 +274,3 @@ def check_fields(place: str, record: Mapping[str, Any], fields: Fields) -> None:
     """Raise RecordError, beginning with the place, unless a record holds what it must."""
     if fault := _first_fault(record, fields):
         raise RecordError(f"{place}: {fault}; the file was damaged or edited")
-
-
-def checked_records(path: Path, fields: Fields) -> list[dict[str, Any]]:
-    """Return the records of a file of JSON lines, [] where there is none; a torn last line is left out.
-
-    Raises:
-        RecordError: the file cannot be read, or a line does not hold what it must.
-    """
-    try:
-        records = read_records(path)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
-    except RecursionError:
-        raise RecordError(f"{path}: a line is nested too deeply; the file was damaged or edited") from None
-    for number, record in enumerate(records, start=1):
-        check_fields(f"{path}, line {number}", record, fields)
-    return records

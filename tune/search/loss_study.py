@@ -18,9 +18,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import SearchSpace
 from tune.records import LossRecords
+from tune.records.schema import EPOCH_FIELDS, PLACE_FIELDS
 from tune.search.rungs import Rungs
 from tune.search.sampler import RepeatableTPESampler
-from tune.study import EPOCH_FIELDS, PLACE_FIELDS, Checkpoint, Suggestion, TrialCounts
+from tune.study import Checkpoint, Suggestion, TrialCounts
 
 __all__ = ["LossStudy"]
 

@@ -1,1 +1,1 @@
-"""Where Optuna studies lie: the run's own file, or a team's PostgreSQL."""
+"""Where a run's studies and checkpoints lie: its own folder, a team's PostgreSQL, a shared file system."""

@@ -1,8 +1,10 @@
 """Where the Optuna studies of a run lie: in its own `study.db`, or in a team's database, beside those of other runs."""
 
+import contextlib
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
@@ -11,17 +13,16 @@ from optuna.storages import RDBStorage
 from rich.console import Console
 
 from trainables.errors import UserError
-from tune.cluster.connection import Interruption
-from tune.records import read_json, read_records
-from tune.run_file import add_outage
-from tune.settings import RUN_FILE, SearchSettings
+from tune.interruption import Interruption
+from tune.records import read_json, read_records, write_json
+from tune.records.schema import RUN_FILE, STUDY_FILE, TRIALS_FILE
+from tune.settings import SearchSettings
 from tune.storage.retry import GIVE_UP_AFTER_S, Outage, Retrying, StudyUnreachable
 from tune.storage.retrying_storage import RetryingStorage
 from tune.storage.url import StudyUrlError, check_driver, login
 
-__all__ = ["TeamDatabase", "open_study_file", "study_names"]
+__all__ = ["StudyPlace", "TeamDatabase", "open_database", "open_study_file", "study_names"]
 
-STUDY_FILE = "study.db"
 _OPENING_TRIES = 5
 # Of PostgreSQL: what was to be made is there, because another search makes its tables at the same moment.
 _MADE_MEANWHILE = {"42P07", "42710", "23505"}
@@ -54,9 +55,58 @@ def open_study_file(settings: SearchSettings) -> RDBStorage:
         UserError: it is missing from a run that was begun.
     """
     database = (settings.folder / STUDY_FILE).resolve()
-    if not database.exists() and any(settings.folder.glob("*/trials.jsonl")):
+    if not database.exists() and any(settings.folder.glob(f"*/{TRIALS_FILE}")):
         raise UserError(f"{database} is missing, and without it the run cannot go on; put it back or start a new run")
     return RDBStorage(f"sqlite:///{database}", engine_kwargs={"connect_args": {"timeout": 60}})
+
+
+@contextlib.contextmanager
+def open_database(
+    settings: SearchSettings, dataset: str, interruption: Interruption, console: Console, *, resume: bool
+) -> Iterator["StudyPlace"]:
+    """Open the team's database of a run, if it has one; the run's own file is opened once its folder is locked.
+
+    Args:
+        settings: of the run.
+        dataset: its name.
+        interruption: whether the user wants to stop; a database that is away is not waited for then.
+        console: where outages are told.
+        resume: whether the run exists.
+
+    Raises:
+        UserError: the database cannot be used, or has not what it must; known within seconds.
+    """
+    database = TeamDatabase(settings, interruption, console) if settings.study_storage else None
+    try:
+        names = study_names(settings, dataset, resume=resume)
+        if database is not None:
+            database.check_studies(names, resume=resume)
+        yield StudyPlace(names, settings, database)
+    finally:
+        if database is not None:
+            database.close()
+
+
+@dataclass(frozen=True)
+class StudyPlace:
+    """Where the studies of a run lie.
+
+    Args:
+        names: of the studies by loss.
+        settings: of the run.
+        database: the team's, or None for the run's own file.
+    """
+
+    names: Mapping[str, str]
+    settings: SearchSettings
+    database: "TeamDatabase | None"
+
+    def open(self) -> RDBStorage:
+        """Return Optuna's storage; from now on a database that goes away is waited for."""
+        if self.database is None:
+            return open_study_file(self.settings)
+        self.database.start_retrying()
+        return self.database.storage
 
 
 class TeamDatabase:
@@ -88,7 +138,7 @@ class TeamDatabase:
             raise StudyUrlError(f"--study-storage {self.url}: {error}") from None
         if not resume and found:
             raise UserError(f"{self.url} has a study {found[0]} of another run already; choose another --name")
-        begun = [loss for loss in names if read_records(self._settings.folder / loss / "trials.jsonl")]
+        begun = [loss for loss in names if read_records(self._settings.folder / loss / TRIALS_FILE)]
         missing = [names[loss] for loss in begun if names[loss] not in found]
         if missing:
             raise UserError(
@@ -128,10 +178,18 @@ class TeamDatabase:
     def _ended(self, outage: Outage) -> None:
         if outage.recovered:
             self._say(f"the study database answers again after {outage.seconds:.0f} s; the search goes on")
-        add_outage(self._settings, outage)
+        _add_outage(self._settings, outage)
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _add_outage(settings: SearchSettings, outage: Outage) -> None:
+    """Note in a run's file, with the invocation that is under way, that the database of its studies was away."""
+    path = settings.folder / RUN_FILE
+    run = read_json(path)
+    run["invocations"][-1].setdefault("study_storage_outages", []).append(asdict(outage))
+    write_json(path, run)
 
 
 def _database_error(error: BaseException) -> BaseException:

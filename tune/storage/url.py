@@ -11,12 +11,12 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
-
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from typing import TYPE_CHECKING, Any
 
 from trainables.errors import UserError
+
+if TYPE_CHECKING:  # where it is needed it is imported: half a second, for which a run without a database need not wait
+    from sqlalchemy.engine import URL
 
 __all__ = ["VARIABLE", "Login", "StudyUrlError", "check_driver", "check_plain", "hidden_secrets", "login", "plain_url"]
 
@@ -68,6 +68,8 @@ class Login:
     @property
     def sqlalchemy_url(self) -> str:
         """The plain URL with the driver's name, and braces doubled, which Optuna takes for a template's."""
+        from sqlalchemy.engine import make_url
+
         url = make_url(self.url).set(drivername="postgresql+psycopg")
         return url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
 
@@ -138,6 +140,9 @@ def hidden_secrets() -> Iterator[None]:
 
 def _parsed(text: str) -> tuple[str, str | None]:
     """Return a URL's plain form and its password."""
+    from sqlalchemy.engine import URL, make_url
+    from sqlalchemy.exc import ArgumentError
+
     text = text.strip("\r\n\t")  # a variable may be read from a file
     scheme, mark, rest = text.partition("://")
     if not mark or not re.fullmatch(r"[a-z][a-z0-9+]{0,30}", scheme):
@@ -167,11 +172,13 @@ def _parsed(text: str) -> tuple[str, str | None]:
     return plain.render_as_string(hide_password=False), _password_of(url)
 
 
-def _password_of(url: URL) -> str | None:
+def _password_of(url: "URL") -> str | None:
     in_query = url.query.get("password")
     return str(url.password or "") or (in_query if isinstance(in_query, str) else "".join(in_query or ())) or None
 
 
 def _place(plain: str) -> tuple[Any, ...]:
+    from sqlalchemy.engine import make_url
+
     url = make_url(plain)
     return (url.username, url.host, url.port or 5432, url.database, *(url.query.get(key) for key in ("host", "port")))

@@ -9,10 +9,11 @@ import pytest
 import ray
 
 from trainables.errors import UserError
-from trainables.models import MODELS
+from trainables.registry import MODELS
 from tune.cluster import connection as cluster
-from tune.cluster.connection import Capacity, Interruption, Slots, plan_slots
 from tune.cluster.nodes import Machines
+from tune.cluster.slots import Capacity, Slots, plan_slots
+from tune.interruption import Interruption
 
 # --- Sharing out what there is ---------------------------------------------------------------------------------------
 

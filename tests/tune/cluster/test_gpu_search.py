@@ -13,7 +13,7 @@ from rich.console import Console
 from trainables.trainable import MarginTrainable
 from tune.execution import runner
 from tune.records import LossRecords, read_json
-from tune.search.run import run_search
+from tune.run import search_and_confirm
 from tune.settings import SearchSettings
 
 pytestmark = [
@@ -32,7 +32,7 @@ class Run:
     def __init__(self, folder, **changes):
         console = Console(file=io.StringIO(), force_terminal=False, width=300)
         self.settings = replace(SETTINGS, output=str(folder), **changes)
-        self.outcome = run_search(self.settings, resume=False, console=console)
+        self.outcome = search_and_confirm(self.settings, None, resume=False, console=console).search
         self.folder, self.said = folder / "run", console.file.getvalue()
         self.events = [
             event for loss in self.settings.losses for event in LossRecords(self.folder / loss).read_events()

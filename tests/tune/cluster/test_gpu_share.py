@@ -10,12 +10,12 @@ from trainables.data import load_training_data
 from trainables.devices import device_for
 from trainables.errors import UserError
 from trainables.memory import MemoryNeed
-from trainables.models import MODELS
+from trainables.registry import MODELS
 from tune.cluster import connection as cluster
 from tune.cluster import gpu_share
-from tune.cluster.connection import Slots
 from tune.cluster.gpu_share import share_of, slots_for
 from tune.cluster.nodes import Machines
+from tune.cluster.slots import Slots
 from tune.settings import SearchSettings
 
 GIBIBYTE = 2**30

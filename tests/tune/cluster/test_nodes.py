@@ -47,7 +47,7 @@ def cluster(monkeypatch):
     def make(*nodes, autoscaling=False):
         monkeypatch.setattr(ray, "nodes", lambda: list(nodes))
         monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address=ADDRESS))
-        monkeypatch.setattr(module, "_has_autoscaler", lambda: autoscaling)
+        monkeypatch.setattr(module, "has_autoscaler", lambda: autoscaling)
 
     return make
 

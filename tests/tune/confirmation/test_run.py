@@ -10,12 +10,13 @@ import pytest
 from rich.console import Console
 
 import tune.confirmation.run as module
-from trainables.data import load_test_data
+from trainables.data import load_test_data, load_training_data
 from trainables.errors import UserError
-from tune.cluster.connection import Slots
+from tune import session
+from tune.cluster.slots import Slots
 from tune.confirmation.arms import CONTROLS
-from tune.confirmation.run import run_confirmation
 from tune.records import LossRecords, read_json, read_records, write_json
+from tune.run import confirm_run
 from tune.settings import ConfirmSettings, SearchSettings, load_confirm_settings
 
 EPOCHS = 2
@@ -49,7 +50,7 @@ def settings(tmp_path):
             config = {"loss": loss, **SHARED, "loss_args": LOSS_ARGS[loss]}
             records.event(f"{loss}-{number:04d}", "started", config=config)
             records.event(f"{loss}-{number:04d}", "finished", epoch=EPOCHS, val_accuracy=0.9 - 0.1 * number)
-    data = module.load_data(settings)
+    data = load_training_data("digits", None, train_size=None, seed=settings.seed)
     dataset = {"fingerprint": data.fingerprint, "split_sha256": data.split_sha256}
     write_json(settings.folder / "run.json", {"settings": settings.to_dict(), "dataset": dataset, "invocations": []})
     return settings
@@ -62,14 +63,14 @@ def world(monkeypatch):
         happened=[], configs={}, accuracy=lambda run_id: 0.9, error=lambda run_id: None, stop_after=math.inf, data={}
     )
 
-    def run_stage(stage, studies, slots, interruption, progress, *, trouble, callbacks):
+    def run_stage(stage, studies, session, progress):
         name = stage.name.rpartition("-")[0]
         world.happened.append(name)
         world.data[name] = stage.data
         for study in studies.values():
             while (suggestion := study.ask()) is not None:
                 if world.stop_after <= 0:
-                    interruption._note(15, None) if not interruption else None
+                    session.interruption._note(15, None) if not session.interruption else None
                     study.requeue_running()
                     break
                 world.stop_after -= 1
@@ -96,16 +97,16 @@ def world(monkeypatch):
         world.happened.append("test split read")
         return load_test_data(*arguments)
 
-    monkeypatch.setattr(module, "connect", lambda *_: contextlib.nullcontext())
-    monkeypatch.setattr(module, "slots_for", lambda *_: Slots(1.0, 0.0, 2, 1))
-    monkeypatch.setattr(module, "NodeCheck", lambda *_: contextlib.nullcontext(SimpleNamespace(problem=lambda: None)))
+    monkeypatch.setattr(session, "connect", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(session, "slots_for", lambda *_: Slots(1.0, 0.0, 2, 1))
+    monkeypatch.setattr(session, "NodeCheck", lambda *_: contextlib.nullcontext(SimpleNamespace(problem=lambda: None)))
     monkeypatch.setattr(module, "run_stage", run_stage)
-    monkeypatch.setattr(module, "load_test_data", read_test)
+    monkeypatch.setattr(session, "load_test_data", read_test)
     return world
 
 
 def confirm(settings, asked=ASKED):
-    return run_confirmation(settings, asked, console=Console(file=io.StringIO()))
+    return confirm_run(settings, asked, console=Console(file=io.StringIO()))
 
 
 def results_of(settings):
@@ -266,7 +267,7 @@ def test_missing_test_data_is_told_before_anything_runs(settings, world, monkeyp
     def missing(*_):
         raise UserError("no test files")
 
-    monkeypatch.setattr(module, "check_test_data", missing)
+    monkeypatch.setattr(session, "check_test_data", missing)
     with pytest.raises(UserError, match="no test files"):
         confirm(settings)
     assert world.happened == []

@@ -16,7 +16,7 @@ from trainables.trainable import MarginTrainable
 from tune.execution import runner
 from tune.full_disk import LeaveRay
 from tune.records import LossRecords, read_json
-from tune.search.run import run_search
+from tune.run import search_and_confirm
 from tune.settings import SearchSettings
 
 EPOCHS = 2
@@ -59,12 +59,12 @@ def test_a_trial_is_finished_when_its_weights_are_safe(tmp_path, monkeypatch):
         (trial,) = optuna.load_study(study_name="digits-softmax", storage=f"sqlite:///{folder}/study.db").trials
         return trial.state
 
-    run_search(settings, resume=False, console=console, callbacks=[LeaveBeforeTheCheckpoint()])
+    search_and_confirm(settings, None, resume=False, console=console, callbacks=[LeaveBeforeTheCheckpoint()])
     assert state() == TrialState.WAITING
     assert not (folder / "best_softmax.json").exists()
 
     monkeypatch.setattr(runner, "MarginTrainable", dying_once(tmp_path / "died"))
-    run_search(settings, resume=True, console=console)
+    search_and_confirm(settings, None, resume=True, console=console)
     assert (tmp_path / "died").exists()
     assert state() == TrialState.COMPLETE
     records = LossRecords(folder / "softmax")

@@ -15,7 +15,7 @@ from rich.console import Console
 from trainables.trainable import MarginTrainable
 from tune.execution import runner
 from tune.records import LossRecords, read_json, read_records
-from tune.search.run import run_search
+from tune.run import search_and_confirm
 from tune.settings import SearchSettings
 
 SETTINGS = SearchSettings(
@@ -56,7 +56,7 @@ class Run:
         monkeypatch.setattr(runner, "MarginTrainable", failing(notes, kind, times))
         console = Console(file=io.StringIO(), force_terminal=False, width=300)
         settings = replace(SETTINGS, output=str(folder), **changes)
-        self.outcome = run_search(settings, resume=False, console=console)
+        self.outcome = search_and_confirm(settings, None, resume=False, console=console).search
         self.folder = folder / "run"
         self.said = console.file.getvalue()
         self.times = len(list(notes.iterdir()))

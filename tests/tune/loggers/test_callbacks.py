@@ -16,7 +16,8 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from trainables.config import TrialConfig
 from trainables.errors import UserError
 from tune.cluster.connection import connect
-from tune.loggers.callbacks import TENSORBOARD_FOLDER, logger_callbacks, without_password
+from tune.loggers.callbacks import logger_callbacks, without_password
+from tune.loggers.tensorboard import TENSORBOARD_FOLDER
 from tune.records import write_json
 
 needs_mlflow = pytest.mark.skipif(find_spec("mlflow") is None, reason="MLflow is not installed (extra mlflow)")

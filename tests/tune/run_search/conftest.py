@@ -8,13 +8,14 @@ import torchvision
 
 import analysis.compare
 import analysis.dashboard
-import tune.confirmation.run
-import tune.search.run
+import tune.run
 from tune import run_search
 from tune.confirmation.run import ConfirmOutcome
 from tune.records import write_json
-from tune.search.run import Outcome
-from tune.settings import RUN_FILE, ConfirmSettings, SearchSettings
+from tune.records.schema import RUN_FILE
+from tune.run import RunOutcome
+from tune.search.run import SearchOutcome
+from tune.settings import ConfirmSettings, SearchSettings
 
 TEAM, WITH_SECRET = "postgresql://u@h/db", "postgres://u:s%40cret@h/db"  # of a team's database
 
@@ -57,25 +58,20 @@ def searched(monkeypatch):
     class Search:
         asked: SearchSettings
         resume: bool
-        announced: ConfirmSettings | None
         interrupted: str | None = None
         unreachable: str | None = None
         failures: dict[str, str] = {}  # noqa: RUF012
         confirmed: ConfirmSettings | None = None
         confirmation = ConfirmOutcome(None, {}, [])
 
-        def __call__(self, settings, *, resume, console, confirmation, callbacks):
-            self.asked, self.resume, self.announced = settings, resume, confirmation
-            return Outcome(settings, self.interrupted, self.failures, self.unreachable)
-
-        def confirm(self, settings, asked, *, console, callbacks):
-            assert settings is self.asked
-            self.confirmed = asked
-            return self.confirmation
+        def __call__(self, settings, confirmation, *, resume, console, callbacks):
+            self.asked, self.resume, self.confirmed = settings, resume, confirmation
+            ended = SearchOutcome(self.interrupted, self.failures, self.unreachable)
+            is_over = self.interrupted or self.unreachable or confirmation is None
+            return RunOutcome(ended, None if is_over else self.confirmation)
 
     search = Search()
-    monkeypatch.setattr(tune.search.run, "run_search", search)
-    monkeypatch.setattr(tune.confirmation.run, "run_confirmation", search.confirm)
+    monkeypatch.setattr(tune.run, "search_and_confirm", search)
     monkeypatch.setattr(analysis.compare, "comparison_text", lambda folders: f"compared {folders[0]}")
     monkeypatch.setattr(analysis.dashboard, "write_report", lambda folders, page: None)
     return search

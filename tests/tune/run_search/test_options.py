@@ -8,7 +8,7 @@ from search_spaces import SEARCH_SPACES
 from tests.tune.run_search.conftest import TEAM, WITH_SECRET
 from trainables.config import PRECISIONS
 from trainables.data import DATASETS
-from trainables.models import MODELS
+from trainables.registry import MODELS
 from tune import run_search
 from tune.settings import DEFAULT_LOSSES, ConfirmSettings, SearchSettings, default_budget
 
@@ -91,10 +91,9 @@ def test_the_database_may_come_from_the_environment_and_its_password_goes_no_fur
 
 def test_a_search_is_confirmed_unless_told_otherwise(command, searched):
     assert command("--dataset", "digits")[0] == 0
-    assert searched.announced == searched.confirmed == ConfirmSettings()
+    assert searched.confirmed == ConfirmSettings()
     searched.confirmed = None
     assert command("--dataset", "digits", "--no-confirm", "--name", "other")[0] == 0
-    assert searched.announced is None
     assert searched.confirmed is None
 
 

@@ -115,8 +115,8 @@ def test_weights_of_an_earlier_best_do_not_pass_for_the_new_ones(tmp_path):
     """The new best has none: it was stopped early, as all others were."""
     from types import SimpleNamespace
 
-    from tune.execution.checkpoints import CheckpointStore
     from tune.search.run import _keep_best
+    from tune.storage.checkpoints import CheckpointStore
 
     def keep(number):
         best = SimpleNamespace(number=number, value=0.9, last_step=3)

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from tests.postgres import Proxy
 from tests.tune.test_settings import GOOD, error_of
-from tune.cluster.connection import Interruption
+from tune.interruption import Interruption
 from tune.records import LossRecords, read_json, write_json
-from tune.settings import RUN_FILE
+from tune.records.schema import RUN_FILE
 from tune.storage import studies as study_storage
 from tune.storage.retry import StudyUnreachable
 from tune.storage.studies import STUDY_FILE, TeamDatabase, open_study_file, study_names

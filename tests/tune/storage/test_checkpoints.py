@@ -7,7 +7,7 @@ import pytest
 
 from trainables.errors import UserError
 from trainables.trainable import CHECKPOINT_INDEX, STATE_FILE, WEIGHTS_FILE
-from tune.execution.checkpoints import CheckpointStore
+from tune.storage.checkpoints import CheckpointStore
 
 
 @pytest.fixture(params=["path", "uri"])

@@ -1,0 +1,87 @@
+"""A whole run: the search, then its confirmation, on data that is loaded once and in a Ray that is entered once."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ray import tune as ray_tune
+from rich.console import Console
+
+from trainables.errors import UserError
+from tune.confirmation.run import ConfirmOutcome, check_finished, run_confirmation
+from tune.console import printable
+from tune.search.run import SearchOutcome, run_search
+from tune.session import Session
+from tune.settings import ConfirmSettings, SearchSettings, check_output
+from tune.storage.studies import open_database
+
+__all__ = ["RunOutcome", "confirm_run", "search_and_confirm"]
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended.
+
+    Args:
+        search: how its search did.
+        confirmation: how its confirmation did; None where there was none, or nothing to confirm.
+    """
+
+    search: SearchOutcome
+    confirmation: ConfirmOutcome | None = None
+
+
+def search_and_confirm(
+    settings: SearchSettings,
+    confirmation: ConfirmSettings | None,
+    *,
+    resume: bool,
+    console: Console,
+    callbacks: Sequence[ray_tune.Callback] = (),
+) -> RunOutcome:
+    """Run a search and its confirmation, or go on with them, until they are done or interrupted.
+
+    Args:
+        settings: of the search; its ``trials`` may be more than a resumed run had.
+        confirmation: what follows the search, or None; a search whose confirmation cannot run does not start.
+        resume: whether the run exists.
+        console: where progress is shown.
+        callbacks: further ones for Ray.
+
+    Raises:
+        UserError: the search cannot run; nothing was written, or a resumed run is as it was.
+    """
+    settings.validate()
+    if confirmation is not None:
+        confirmation.validate(settings.losses)
+    check_output(settings)
+    if not resume and settings.is_begun:
+        raise UserError(f"{settings.folder} exists already: add --resume to go on with it, or choose another --name")
+    session = Session(settings, is_tested=confirmation is not None, console=console, callbacks=callbacks)
+    dataset = session.data.spec.name
+    with (
+        open_database(session.settings, dataset, session.interruption, console, resume=resume) as place,
+        session.connected(),
+    ):
+        searched = run_search(session, place, confirmation, resume=resume)
+        for loss, error in searched.failures.items():
+            print(f"error: every trial of {loss} failed; the first: {printable(error)}", file=sys.stderr)
+        has_winners = len(searched.failures) < len(settings.losses)
+        if confirmation is None or searched.interrupted or searched.unreachable or not has_winners:
+            return RunOutcome(searched)
+        return RunOutcome(searched, run_confirmation(session, confirmation))
+
+
+def confirm_run(
+    settings: SearchSettings,
+    asked: ConfirmSettings,
+    *,
+    console: Console,
+    callbacks: Sequence[ray_tune.Callback] = (),
+) -> ConfirmOutcome:
+    """Confirm what a finished search found, or go on with it, as :func:`search_and_confirm`."""
+    asked.validate(settings.losses)
+    check_finished(settings)
+    session = Session(settings, is_tested=True, console=console, callbacks=callbacks)
+    with session.connected():
+        return run_confirmation(session, asked)

@@ -1,0 +1,133 @@
+"""What a command works with while it lasts: the data, one Ray, the run's lock, the user's signals.
+
+A command loads its data once and enters Ray once, however many stages it goes through: a search and its confirmation
+share both. Whatever can be known without Ray is checked before Ray is started.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ray import tune as ray_tune
+from rich.console import Console
+
+from trainables.data import Split, TrainingData, check_test_data, load_test_data, load_training_data
+from trainables.errors import UserError
+from trainables.registry import MODELS, default_model
+from tune import provenance
+from tune.cluster.connection import connect
+from tune.cluster.gpu_share import slots_for
+from tune.cluster.node_check import NodeCheck
+from tune.cluster.slots import Slots
+from tune.interruption import Interruption
+from tune.run_file import locked
+from tune.settings import SearchSettings
+from tune.storage.checkpoints import CheckpointStore
+
+__all__ = ["Session"]
+
+
+class Session:
+    """The data of a run from the start, and Ray while :meth:`connected`.
+
+    Args:
+        settings: of the run.
+        is_tested: whether the test split will be read in the end; a command that could not, does not start.
+        console: where what happens is shown.
+        callbacks: further ones for Ray.
+
+    Raises:
+        UserError: the data is missing or broken, or does not fit the model.
+    """
+
+    def __init__(
+        self,
+        settings: SearchSettings,
+        *,
+        is_tested: bool,
+        console: Console,
+        callbacks: Sequence[ray_tune.Callback] = (),
+    ) -> None:
+        self.console, self.callbacks = console, callbacks
+        self.interruption = Interruption()
+        self._data_dir = Path(settings.data_dir) if settings.data_dir else None
+        self._is_tested = is_tested
+        self.data = load_training_data(
+            settings.dataset, self._data_dir, train_size=settings.train_size, seed=settings.seed
+        )
+        if is_tested:
+            check_test_data(settings.dataset, self._data_dir)
+        self.settings = _with_model(settings, self.data)
+        if settings.storage is not None:
+            CheckpointStore(settings.checkpoint_root).check_writable()
+        self._slots: Slots | None = None
+        self._node_check: NodeCheck | None = None
+
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[None]:
+        """Hold Ray, the run's folder and the user's signals while the context lasts.
+
+        Raises:
+            UserError: there is no such cluster, it has not what a trial needs, or another search writes to the folder.
+        """
+        settings = self.settings
+        with connect(settings.address, self._object_bytes()):
+            self._slots = slots_for(settings, self.data, self.console)
+            if settings.precision == "fp16" and not self._slots.gpus_per_trial:
+                raise UserError("--precision fp16 needs GPUs; use bf16, float32 or auto on CPUs")
+            with (
+                NodeCheck(settings.storage_root) as self._node_check,
+                locked(settings.folder),
+                self.interruption.listening(),
+            ):
+                yield
+
+    @property
+    def slots(self) -> Slots:
+        """How trials share the hardware."""
+        assert self._slots is not None, "not connected"
+        return self._slots
+
+    def trouble(self) -> str | None:
+        """Return what makes going on senseless, such as a node with other code, or None."""
+        assert self._node_check is not None, "not connected"
+        return self._node_check.problem()
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """What runs this command: versions, revision, hardware; asked for once."""
+        return {
+            "versions": provenance.versions(),
+            "git": provenance.git_state(),
+            "hardware": provenance.hardware(),
+        }
+
+    def read_test_split(self) -> Split:
+        """Read the test split: only once everything is chosen."""
+        return load_test_data(self.settings.dataset, self._data_dir)
+
+    def say(self, line: str) -> None:
+        """Show a line, as it is."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _object_bytes(self) -> int:
+        """Return the bytes of images that Ray's object store has to hold at a time.
+
+        A confirmation holds training and validation images, and then these once more in one piece with the test images.
+        """
+        searched = self.data.train.images.nbytes + self.data.validation.images.nbytes
+        tested = self.data.spec.test_size * self.data.train.images[0].nbytes
+        return 2 * searched + tested if self._is_tested else searched
+
+
+def _with_model(settings: SearchSettings, data: TrainingData) -> SearchSettings:
+    """Return the settings with a model that takes the images."""
+    if not settings.model:
+        settings = replace(settings, model=default_model(data.spec.image_shape))
+    if data.spec.image_shape not in MODELS[settings.model].image_shapes:
+        shape = "x".join(map(str, data.spec.image_shape))
+        raise UserError(f"--model {settings.model} does not take the {shape} images of {settings.dataset}")
+    return settings
