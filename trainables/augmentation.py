@@ -12,12 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["ResidentImages", "stream_seed"]
+from trainables.seeds import stream_seed
 
-
-def stream_seed(seed: int, *key: int) -> int:
-    """Return a 64-bit seed for the random stream `key` of an experiment with `seed`."""
-    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0])
+__all__ = ["ResidentImages"]
 
 
 class ResidentImages:

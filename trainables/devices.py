@@ -1,11 +1,12 @@
 """What a trial computes on, and whether an error says that memory is used up."""
 
 import platform
-from pathlib import Path
 
 import torch
 
-__all__ = ["NoCudaDeviceError", "cpu_name", "device_for", "device_name", "is_out_of_memory"]
+from trainables.processor import cpu_name
+
+__all__ = ["NoCudaDeviceError", "device_for", "device_name", "is_out_of_memory"]
 
 # Beside torch's own OutOfMemoryError: the CPU's allocator, a CUDA context and cuBLAS report plain RuntimeErrors.
 _MEMORY_WORDS = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -26,15 +27,6 @@ def device_for(gpus: float) -> torch.device:
     if not torch.cuda.is_available():
         raise NoCudaDeviceError(f"torch {torch.__version__} finds no CUDA device on {platform.node()}")
     return torch.device("cuda")
-
-
-def cpu_name() -> str:
-    """Return the processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def device_name(device: torch.device) -> str:

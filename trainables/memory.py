@@ -9,7 +9,8 @@ import torch
 from trainables.augmentation import ResidentImages
 from trainables.config import TrialConfig
 from trainables.devices import device_for, device_name
-from trainables.trainable import PlacedData, TrialData
+from trainables.placed_data import PlacedData
+from trainables.trainable import TrialData
 from trainables.training import EVALUATION_BATCH_SIZE, Trainer
 
 __all__ = ["MemoryNeed", "measure_need", "train_a_little"]

@@ -1,4 +1,8 @@
-"""The Ray trainable: one epoch a step, actors reused without anything leaking from one trial to the next."""
+"""The Ray trainable: one epoch a step, actors reused without anything leaking from one trial to the next.
+
+What trains is imported by the workers, where they need it: the program that starts them reads this module as well, and
+torch would cost it seconds for nothing.
+"""
 
 import gc
 import hashlib
@@ -10,18 +14,18 @@ import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.fs
-import torch
 from ray import tune as ray_tune
 
-from trainables.augmentation import ResidentImages
 from trainables.config import TrialConfig
-from trainables.devices import device_for, device_name, is_out_of_memory
-from trainables.training import Trainer
+
+if TYPE_CHECKING:
+    from trainables.placed_data import PlacedData
+    from trainables.training import Trainer
 
 __all__ = [
     "CHECKPOINT_INDEX",
@@ -30,7 +34,6 @@ __all__ = [
     "STATE_FILE",
     "WEIGHTS_FILE",
     "MarginTrainable",
-    "PlacedData",
     "TrialData",
 ]
 
@@ -75,30 +78,6 @@ class TrialData:
                 raise ValueError(f"{part} images and {part} labels must be given together")
 
 
-@dataclass
-class PlacedData:
-    """The images of a search on the device."""
-
-    train: ResidentImages
-    validation: ResidentImages | None
-    test: ResidentImages | None
-
-    @classmethod
-    def of(cls, data: TrialData, device: torch.device) -> "PlacedData":
-        """Place what there is."""
-
-        def placed(images: npt.NDArray[np.uint8] | None, labels: npt.NDArray[np.int64] | None) -> ResidentImages | None:
-            if images is None or labels is None:
-                return None
-            return ResidentImages(images, labels, data.mean, data.std, device)
-
-        return cls(
-            ResidentImages(data.train_images, data.train_labels, data.mean, data.std, device),
-            placed(data.validation_images, data.validation_labels),
-            placed(data.test_images, data.test_labels),
-        )
-
-
 class MarginTrainable(ray_tune.Trainable):
     """Trains one configuration of one loss.
 
@@ -111,6 +90,8 @@ class MarginTrainable(ray_tune.Trainable):
 
     def setup(self, config: dict[str, Any], *, data: TrialData) -> None:
         """Place the data on the device, once an actor, and prepare the first trial."""
+        import torch
+
         self._device: torch.device | None = None
         torch.backends.cudnn.deterministic = True
         self._data = data
@@ -132,6 +113,8 @@ class MarginTrainable(ray_tune.Trainable):
 
     def _loses_gpu(self) -> bool:
         """Return whether the last trial's error has ended this process's CUDA context; nothing can bring it back."""
+        import torch
+
         if self._error is None or self._device is None or self._device.type != "cuda":
             return False
         try:
@@ -141,6 +124,12 @@ class MarginTrainable(ray_tune.Trainable):
         return False
 
     def _prepare(self, config: dict[str, Any]) -> None:
+        import torch
+
+        from trainables.devices import device_for, device_name
+        from trainables.placed_data import PlacedData
+        from trainables.training import Trainer
+
         self._error: str | None = None
         self._is_out_of_memory = False
         self._record: dict[str, Any] | None = None  # of the newest epoch
@@ -167,6 +156,8 @@ class MarginTrainable(ray_tune.Trainable):
             self._broke(error)
 
     def _broke(self, error: Exception) -> None:
+        from trainables.devices import is_out_of_memory
+
         self._error = "".join(traceback.format_exception(error))
         self._is_out_of_memory = is_out_of_memory(error)
 
@@ -244,6 +235,8 @@ class MarginTrainable(ray_tune.Trainable):
             self._broke(error)
 
     def _load(self, content: bytes) -> None:
+        import torch
+
         assert self._trainer is not None
         state = torch.load(io.BytesIO(content), map_location=self._device, weights_only=True)
         self._trainer.load_state_dict(state)
@@ -255,6 +248,8 @@ class MarginTrainable(ray_tune.Trainable):
             self._release()
 
     def _release(self) -> None:
+        import torch
+
         self._trainer = None
         gc.collect()
         if torch.cuda.is_available():
@@ -263,6 +258,8 @@ class MarginTrainable(ray_tune.Trainable):
 
 def _save(value: dict[str, Any], path: Path) -> str:
     """Write what torch can load again, and return the file's digest."""
+    import torch
+
     buffer = io.BytesIO()
     torch.save(value, buffer)
     content = buffer.getvalue()

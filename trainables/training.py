@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainables.augmentation import ResidentImages, stream_seed
+from trainables.augmentation import ResidentImages
 from trainables.config import TrialConfig
 from trainables.evaluation import examine
 from trainables.losses import LOSSES, ClassifierLoss
 from trainables.registry import build_model
+from trainables.seeds import stream_seed
 
 __all__ = ["Trainer", "one_cycle", "resolve_precision"]
 

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from trainables.processor import cpu_name
 from tune.storage.url import hidden_secrets
 
 __all__ = ["git_state", "hardware", "versions"]
 
 _PACKAGES = ("adaloss-search", "ray", "torch", "torchvision", "optuna", "numpy", "pandas", "scikit-learn", "pillow")
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of NVIDIA, of AMD, of Windows' subsystem for Linux
 _PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -53,11 +55,6 @@ def _git(*arguments: str) -> str | None:
 @hidden_secrets()  # the platform's name is asked of a program
 def hardware() -> dict[str, Any]:
     """Return this machine's processor, memory and GPUs."""
-    import torch
-
-    from trainables.devices import cpu_name
-
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "host": platform.node(),
@@ -65,5 +62,14 @@ def hardware() -> dict[str, Any]:
         "cpu": cpu_name(),
         "cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         "memory_gib": round(memory / 2**30, 1),
-        "gpus": gpus,
+        "gpus": _gpu_names(),
     }
+
+
+def _gpu_names() -> list[str]:
+    """Return the names of this machine's GPUs; torch, which takes seconds, is asked only where there is a driver."""
+    if sys.platform == "linux" and not any(Path(device).exists() for device in _GPU_DEVICES):
+        return []
+    import torch
+
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.augmentation import ResidentImages, stream_seed
+from trainables.augmentation import ResidentImages
+from trainables.seeds import stream_seed
 
 COUNT, PADDING = 50, 2
 CPU = torch.device("cpu")

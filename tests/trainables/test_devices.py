@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from trainables.devices import NoCudaDeviceError, cpu_name, device_for, device_name, is_out_of_memory
+from trainables.devices import NoCudaDeviceError, device_for, device_name, is_out_of_memory
+from trainables.processor import cpu_name
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

@@ -1,6 +1,7 @@
 """Decode one split from its files into uint8 images and int64 labels, and name the file where that fails."""
 
 import gzip
+import importlib.util
 import io
 import json
 import math
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from trainables.data.specs import DataError, Shape
@@ -325,10 +327,8 @@ def read_cifar_pickles(files: Iterable[tuple[Path, str]], shape: Shape, num_clas
 
 def read_digits() -> Decoded:
     """scikit-learn's 1,797 handwritten digits, enlarged bilinearly from 8x8 to 28x28."""
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    small = data.images.astype(np.int64)  # (N, 8, 8), 0 .. 16
+    pixels_and_label = _digits_table()  # (N, 65)
+    small = pixels_and_label[:, :64].reshape(-1, 8, 8)  # 0 .. 16
     # Whole numbers make the enlargement exact, so that the fingerprint is the same on every machine: the weights of
     # each of the 28 positions are fourteenths.
     weights = np.zeros((28, 8), np.int64)
@@ -339,4 +339,17 @@ def read_digits() -> Decoded:
     large = weights @ small @ weights.T  # (N, 28, 28), 0 .. 16 * 14 * 14
     full = 16 * 14 * 14
     images = ((large * 255 + full // 2) // full).astype(np.uint8)[..., np.newaxis]
-    return Decoded(np.ascontiguousarray(images), data.target.astype(np.int64))
+    return Decoded(np.ascontiguousarray(images), np.ascontiguousarray(pixels_and_label[:, 64]))
+
+
+def _digits_table() -> npt.NDArray[np.int64]:
+    """Return scikit-learn's table of digits, from its file where that is: to import the package takes two seconds."""
+    spec = importlib.util.find_spec("sklearn")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder, "datasets", "data", "digits.csv.gz")
+        if path.is_file():
+            return np.loadtxt(path, delimiter=",").astype(np.int64)
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    return np.column_stack([data.data, data.target]).astype(np.int64)

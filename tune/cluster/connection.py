@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.errors import UserError
-from tune.cluster.private_ray import private_to_this_user, starting_process_groups
+from tune.cluster.private_ray import private_to_this_user, starting_process_groups, without_bystanders
 from tune.storage.url import hidden_secrets
 
 __all__ = ["connect"]
@@ -106,7 +106,7 @@ def _local_ray(data_bytes: int) -> Iterator[None]:
         with private_to_this_user(temporary):
             try:
                 # Trials need no database, and whoever can look into a worker needs no password.
-                with starting_process_groups(), hidden_secrets():
+                with starting_process_groups(), without_bystanders(), hidden_secrets():
                     ray.init(
                         address="local",
                         include_dashboard=False,

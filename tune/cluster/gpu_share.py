@@ -2,21 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import optuna
-import torch
 from rich.console import Console
 
 from search_spaces import SEARCH_SPACES
 from trainables.data import TrainingData
-from trainables.devices import NoCudaDeviceError, device_for, is_out_of_memory
 from trainables.errors import UserError
-from trainables.memory import MemoryNeed, measure_need
 from trainables.registry import MODELS
 from tune.cluster.slots import Slots, plan_slots
 from tune.settings import SearchSettings
 from tune.trials import search_data, trial_config
+
+if TYPE_CHECKING:
+    from trainables.memory import MemoryNeed
 
 __all__ = ["share_of", "slots_for"]
 
@@ -42,6 +42,8 @@ def slots_for(settings: SearchSettings, data: TrainingData, console: Console) ->
         return slots
     try:
         if asked:
+            from trainables.devices import device_for  # imports torch: only where there is a GPU
+
             _on_gpu(asked, device_for, asked)
             return slots
         need = _measured(settings, data)
@@ -53,20 +55,22 @@ def slots_for(settings: SearchSettings, data: TrainingData, console: Console) ->
     return replace(planned(share_of(need, settings.model)), gpu=need.device, gpu_bytes=need.trial_bytes)
 
 
-def share_of(need: MemoryNeed, model: str) -> float:
+def share_of(need: "MemoryNeed", model: str) -> float:
     """Return the part of a GPU for a trial: its memory decides, but no smaller one than the model fills with work."""
     worth_it = round(1 / MODELS[model].gpus_per_trial)
     return 1 / max(1, min(need.trials, worth_it))
 
 
-def _measured(settings: SearchSettings, data: TrainingData) -> MemoryNeed:
+def _measured(settings: SearchSettings, data: TrainingData) -> "MemoryNeed":
     import ray
+
+    from trainables import memory
 
     configs = [trial_config(settings, data.spec, _known_good(loss)).to_dict() for loss in settings.losses]
     test_bytes = data.spec.test_size * data.train.images[0].nbytes
     try:
-        return _on_gpu(1, measure_need, configs, ray.put(search_data(data)), test_bytes)
-    except torch.OutOfMemoryError:
+        return _on_gpu(1, memory.measure_need, configs, ray.put(search_data(data)), test_bytes)
+    except _OutOfMemoryError:
         raise UserError(
             f"one trial of {settings.model} needs more memory than a GPU has; lower --batch-size "
             f"{settings.batch_size}, or see what else uses the GPU"
@@ -77,15 +81,21 @@ class _NoAnswerError(Exception):
     """Says why a GPU could not be asked."""
 
 
+class _OutOfMemoryError(Exception):
+    """The memory of a GPU was used up."""
+
+
 def _on_gpu(share: float, function: Callable[..., _Answer], *arguments: object) -> _Answer:
     """Return what a function answers in a process that has this share of some GPU of the cluster.
 
     Raises:
         UserError: torch cannot use that GPU.
-        torch.OutOfMemoryError: its memory was used up.
+        _OutOfMemoryError: its memory was used up.
         _NoAnswerError: no GPU was free, or the function broke.
     """
     import ray
+
+    from trainables.devices import NoCudaDeviceError, is_out_of_memory
 
     task = ray.remote(num_cpus=0, num_gpus=share, max_retries=0, max_calls=1)(function).remote(*arguments)
     try:
@@ -100,7 +110,7 @@ def _on_gpu(share: float, function: Callable[..., _Answer], *arguments: object) 
                 "train on CPUs with --gpus-per-trial 0"
             ) from None
         if is_out_of_memory(error.cause):
-            raise torch.OutOfMemoryError(str(error.cause)) from None
+            raise _OutOfMemoryError from None
         raise _NoAnswerError(str(error.cause).strip().partition("\n")[0]) from None
     except ray.exceptions.RayError as error:
         raise _NoAnswerError(str(error).strip().partition("\n")[0]) from None

@@ -15,7 +15,7 @@ import optuna
 
 from search_spaces import SEARCH_SPACES
 from search_spaces.published import PUBLISHED
-from trainables.augmentation import stream_seed
+from trainables.seeds import stream_seed
 from tune.confirmation.arm_study import ConfirmRecords, SeedRun, accuracy_of
 from tune.records import LossRecords, RecordError
 

@@ -6,6 +6,7 @@ import ray
 import torch
 from rich.console import Console
 
+from trainables import memory
 from trainables.data import load_training_data
 from trainables.devices import device_for
 from trainables.errors import UserError
@@ -162,14 +163,14 @@ def test_a_trial_that_no_gpu_can_hold_is_bad_input(pretended_gpu, data, console,
         assert further_bytes == 297 * 28 * 28
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(gpu_share, "measure_need", measure)
+    monkeypatch.setattr(memory, "measure_need", measure)
     with pytest.raises(UserError, match="ArcFaceCNN needs more memory than a GPU has; lower --batch-size 64"):
         slots_for(SETTINGS, data, console)
 
 
 def test_what_was_measured_is_said(pretended_gpu, data, console, monkeypatch):
     measured = need(8, 2.5)
-    monkeypatch.setattr(gpu_share, "measure_need", lambda *_: measured)
+    monkeypatch.setattr(memory, "measure_need", lambda *_: measured)
     slots = slots_for(SETTINGS, data, console)
     assert (slots.gpus_per_trial, slots.gpu, slots.gpu_bytes) == (1 / 3, "Some GPU", measured.trial_bytes)
     assert console.file.getvalue() == "a trial needs 2.5 of 8.0 GiB of a GPU (Some GPU), measured\n"

@@ -78,6 +78,13 @@ def test_a_signal_to_the_process_group_of_the_search_is_for_the_search_alone(run
     assert all(os.getpgid(process.pid) != os.getpgid(search.pid) for process in others if process.is_running())
 
 
+def test_ray_starts_no_program_that_a_search_has_no_use_for(running):
+    """Its dashboard, its autoscaler and its reader of logs took as much time as all else of a start."""
+    scripts = [word for process in running.family for word in process.cmdline() if word.endswith(".py")]
+    assert any("run_search.py" in word for word in scripts)
+    assert [word for word in scripts if word.endswith(("monitor.py", "dashboard/dashboard.py"))] == []
+
+
 def test_nothing_listens_beyond_loopback_while_a_search_runs(running):
     found = listeners(running.family)
     names = " ".join(name for name, _, _ in found)
