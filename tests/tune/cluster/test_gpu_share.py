@@ -1,5 +1,6 @@
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -128,6 +129,12 @@ def pretended_gpu():
     ray.shutdown()
 
 
+@pytest.fixture
+def no_data(monkeypatch):
+    """What does not look at the data gets none: to read it, a worker would import all that trains."""
+    monkeypatch.setattr(gpu_share, "search_data", lambda data: None)
+
+
 @pytest.mark.parametrize("share", [None, 0.5])
 def test_a_gpu_that_torch_cannot_use_is_bad_input(share, pretended_gpu, data, console):
     what = r"Ray found a GPU, but torch .* finds no CUDA device on .*; .* or train on CPUs with --gpus-per-trial 0$"
@@ -155,7 +162,7 @@ def test_a_gpu_that_is_not_free_is_not_waited_for(pretended_gpu, data, console, 
     ray.kill(holder)
 
 
-def test_a_trial_that_no_gpu_can_hold_is_bad_input(pretended_gpu, data, console, monkeypatch):
+def test_a_trial_that_no_gpu_can_hold_is_bad_input(pretended_gpu, no_data, data, console, monkeypatch):
     def measure(configs, data, further_bytes):
         assert [config["loss"] for config in configs] == ["arcface", "adaloss"]
         assert all(config["batch_size"] == 64 for config in configs)
@@ -167,8 +174,10 @@ def test_a_trial_that_no_gpu_can_hold_is_bad_input(pretended_gpu, data, console,
         slots_for(SETTINGS, data, console)
 
 
-def test_what_was_measured_is_said(pretended_gpu, data, console, monkeypatch):
-    measured = need(8, 2.5)
+def test_what_was_measured_is_said(pretended_gpu, no_data, data, console, monkeypatch):
+    there = need(8, 2.5)
+    parts = ("device", "total_bytes", "trial_bytes", "trials")
+    measured = SimpleNamespace(**{name: getattr(there, name) for name in parts})  # to send it back needs no torch
     monkeypatch.setattr(gpu_share, "measure_need", lambda *_: measured)
     slots = slots_for(SETTINGS, data, console)
     assert (slots.gpus_per_trial, slots.gpu, slots.gpu_bytes) == (1 / 3, "Some GPU", measured.trial_bytes)
