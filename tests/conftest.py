@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import Server, running_server
+from tests.tune.shared_ray import SHARED_RAY
 from tune.console import run_command
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -46,11 +47,25 @@ def postgres() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_ray_is_left_behind() -> Iterator[None]:
-    """Some of Ray's functions start a cluster when asked without one; the next test's own would then be refused."""
+def no_ray_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Some of Ray's functions start a cluster when asked without one; the next test's own would then be refused.
+
+    The one that tests share stays for as long as the files follow each other that use it.
+    """
+    items = [item for item in request.session.items if item.path == request.path]
+    if not any("shared_ray" in getattr(item, "fixturenames", ()) for item in items):
+        SHARED_RAY.stop()
     yield
     ray = sys.modules.get("ray")
-    assert ray is None or not ray.is_initialized(), "a test of this file left Ray connected"
+    is_connected = ray is not None and ray.is_initialized()
+    assert is_connected == SHARED_RAY.is_running, "a test of this file left Ray connected, or disconnected the others'"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_ray_ends() -> Iterator[None]:
+    """What tests share ends with them."""
+    yield
+    SHARED_RAY.stop()
 
 
 @pytest.fixture

@@ -105,6 +105,11 @@ class Server:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
+    @property
+    def is_up(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._process is not None
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         options = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]

@@ -5,24 +5,31 @@ from pathlib import Path
 
 import pytest
 
+from tests.tune.shared_ray import SHARED_RAY
+from tune.console import run_command
+
 PROJECT = Path(__file__).resolve().parents[2]
 
 
+def is_a_users(variable):
+    """Whether a user's environment may have a variable; what Ray is told of the tests' own is none of a search's."""
+    return variable not in {"RAY_ADDRESS", "ADALOSS_DATA"} and not variable.startswith(("RAY_AUTH_", "RAY_ENABLE_"))
+
+
 class Command:
-    """`python tune/run_search.py` as a user runs it, on digits, into a folder of the test's own."""
+    """`python tune/run_search.py` as a user runs it, or another command, on digits, into a folder of the test's own."""
 
     def __init__(self, output):
         self.output = output
         self._started = []
 
-    def arguments(self, name, *options):
-        script = str(PROJECT / "tune" / "run_search.py")
-        return [sys.executable, script, "--output", str(self.output), "--name", name, *map(str, options)]
-
     def start(self, name, *options, **variables):
-        environment = {k: v for k, v in os.environ.items() if k not in {"RAY_ADDRESS", "ADALOSS_DATA"}} | variables
+        return self.start_program("run_search.py", "--output", self.output, "--name", name, *options, **variables)
+
+    def start_program(self, program, *arguments, **variables):
+        environment = {name: value for name, value in os.environ.items() if is_a_users(name)} | variables
         process = subprocess.Popen(
-            self.arguments(name, *options),
+            [sys.executable, str(PROJECT / "tune" / program), *map(str, arguments)],
             cwd=self.output,
             env=environment,
             stdout=subprocess.PIPE,
@@ -49,3 +56,25 @@ def search(tmp_path_factory):
     command = Command(tmp_path_factory.mktemp("results"))
     yield command
     command.stop_all()
+
+
+@pytest.fixture
+def shared_ray():
+    """Searches and confirmations of the test run in the Ray of this process."""
+    with SHARED_RAY.used():
+        yield
+
+
+@pytest.fixture
+def here(shared_ray, monkeypatch, capfd):
+    """Runs a command, given by its function, in this process and its Ray; what comes back is as of a program."""
+
+    def run(main, *arguments):
+        words = [f"tune/{main.__module__.rpartition('.')[2]}.py", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", words)
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            run_command(main)
+        return subprocess.CompletedProcess(words, end.value.code, *capfd.readouterr())
+
+    return run

@@ -1,5 +1,6 @@
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -12,8 +13,8 @@ from trainables.devices import device_for
 from trainables.errors import UserError
 from trainables.memory import MemoryNeed
 from trainables.registry import MODELS
-from tune.cluster import connection as cluster
 from tune.cluster import gpu_share
+from tune.cluster import slots as slots_module
 from tune.cluster.gpu_share import share_of, slots_for
 from tune.cluster.nodes import Machines
 from tune.cluster.slots import Slots
@@ -72,7 +73,7 @@ def gpus(monkeypatch):
 
     def make(count, measured=None):
         resources = {"CPU": 16.0} | ({"GPU": float(count)} if count else {})
-        monkeypatch.setattr(cluster, "machines", lambda: Machines([resources]))
+        monkeypatch.setattr(slots_module, "machines", lambda: Machines([resources]))
         monkeypatch.setattr(ray, "cluster_resources", lambda: resources)
         if measured is not None:
             monkeypatch.setattr(gpu_share, "_measured", measured)
@@ -129,6 +130,12 @@ def pretended_gpu():
     ray.shutdown()
 
 
+@pytest.fixture
+def no_data(monkeypatch):
+    """What does not look at the data gets none: to read it, a worker would import all that trains."""
+    monkeypatch.setattr(gpu_share, "search_data", lambda data: None)
+
+
 @pytest.mark.parametrize("share", [None, 0.5])
 def test_a_gpu_that_torch_cannot_use_is_bad_input(share, pretended_gpu, data, console):
     what = r"Ray found a GPU, but torch .* finds no CUDA device on .*; .* or train on CPUs with --gpus-per-trial 0$"
@@ -156,7 +163,7 @@ def test_a_gpu_that_is_not_free_is_not_waited_for(pretended_gpu, data, console, 
     ray.kill(holder)
 
 
-def test_a_trial_that_no_gpu_can_hold_is_bad_input(pretended_gpu, data, console, monkeypatch):
+def test_a_trial_that_no_gpu_can_hold_is_bad_input(pretended_gpu, no_data, data, console, monkeypatch):
     def measure(configs, data, further_bytes):
         assert [config["loss"] for config in configs] == ["arcface", "adaloss"]
         assert all(config["batch_size"] == 64 for config in configs)
@@ -168,8 +175,10 @@ def test_a_trial_that_no_gpu_can_hold_is_bad_input(pretended_gpu, data, console,
         slots_for(SETTINGS, data, console)
 
 
-def test_what_was_measured_is_said(pretended_gpu, data, console, monkeypatch):
-    measured = need(8, 2.5)
+def test_what_was_measured_is_said(pretended_gpu, no_data, data, console, monkeypatch):
+    there = need(8, 2.5)
+    parts = ("device", "total_bytes", "trial_bytes", "trials")
+    measured = SimpleNamespace(**{name: getattr(there, name) for name in parts})  # to send it back needs no torch
     monkeypatch.setattr(memory, "measure_need", lambda *_: measured)
     slots = slots_for(SETTINGS, data, console)
     assert (slots.gpus_per_trial, slots.gpu, slots.gpu_bytes) == (1 / 3, "Some GPU", measured.trial_bytes)

@@ -23,7 +23,7 @@ EPOCHS = 2
 SETTINGS = SearchSettings(
     dataset="digits", data_dir=None, losses=("softmax",), model="ArcFaceCNN", trials=1, max_epochs=EPOCHS,
     grace_epochs=EPOCHS, reduction_factor=3, time_budget_min=None, train_size=200, batch_size=64, precision="float32",
-    cpus_per_trial=1, gpus_per_trial=None, max_concurrent=1, output="", name="run", storage=None, address="local",
+    cpus_per_trial=1, gpus_per_trial=None, max_concurrent=1, output="", name="run", storage=None, address=None,
     seed=0,
 )  # fmt: skip
 
@@ -50,7 +50,7 @@ def dying_once(note):
 
 
 @pytest.mark.cluster
-def test_a_trial_is_finished_when_its_weights_are_safe(tmp_path, monkeypatch):
+def test_a_trial_is_finished_when_its_weights_are_safe(shared_ray, tmp_path, monkeypatch):
     settings = replace(SETTINGS, output=str(tmp_path))
     console = Console(file=io.StringIO(), force_terminal=False)
     folder = tmp_path / "run"

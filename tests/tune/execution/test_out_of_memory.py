@@ -1,10 +1,15 @@
-"""Trials that run out of memory: beside others, of their own, and with their whole process."""
+"""Trials that break: out of memory beside others and of their own, with their GPU, and with their whole process."""
 
 import io
+import json
 import os
+import re
 import signal
+import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -16,50 +21,66 @@ from trainables.trainable import MarginTrainable
 from tune.execution import runner
 from tune.records import LossRecords, read_json, read_records
 from tune.run import search_and_confirm
+from tune.search import run as search
 from tune.settings import SearchSettings
 
 SETTINGS = SearchSettings(
-    dataset="digits", data_dir=None, losses=("softmax",), model="ArcFaceCNN", trials=4, max_epochs=2, grace_epochs=2,
+    dataset="digits", data_dir=None, losses=("softmax",), model="ArcFaceCNN", trials=3, max_epochs=2, grace_epochs=2,
     reduction_factor=3, time_budget_min=None, train_size=200, batch_size=64, precision="float32", cpus_per_trial=1,
-    gpus_per_trial=None, max_concurrent=2, output="", name="run", storage=None, address="local", seed=0,
+    gpus_per_trial=None, max_concurrent=2, output="", name="run", storage=None, address=None, seed=0,
 )  # fmt: skip
-HUNGRY = "softmax-0001"
+FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH = (f"softmax-{number:04d}" for number in range(6))
+EVER = 100
 
 
-def failing(folder: Path, kind: str, times: int) -> type[MarginTrainable]:
-    """Trials of which one runs out of memory so many times, and notes each."""
+def failing(folder: Path, ways: dict[str, tuple[str, int]]) -> type[MarginTrainable]:
+    """Trials of which some break, each in a way of its own and so many times, and note each time in a folder.
+
+    The ways: "beside" is out of memory when all others that shall be so are there too, "memory" out of memory, "lost"
+    an error that ends the use of the GPU, "killed" an end of the process in the first epoch, "killed later" one in the
+    second, when the first has its checkpoint.
+    """
 
     class Failing(MarginTrainable):
         def step(self):
-            if self._trial_id == HUNGRY and not self._has_lost_gpu and len(list(folder.iterdir())) < times:
-                (folder / f"{len(list(folder.iterdir()))}").touch()
-                if kind == "killed":
+            way, times = ways.get(self._trial_id, ("", 0))
+            earlier = [path.name for path in folder.iterdir()]
+            count = sum(name.startswith(self._trial_id) for name in earlier)
+            if way == "killed later":
+                self._last_checkpoint_time = -float("inf")  # each epoch is saved
+                times *= self._trainer.epoch == 1
+            if not self._has_lost_gpu and count < times:
+                (folder / f"{self._trial_id}-{count}").touch()
+                if way.startswith("killed"):
                     os.kill(os.getpid(), signal.SIGKILL)
                 self._trainer.train_epoch = self._run_out
             return super().step()
 
         def _loses_gpu(self):
-            return kind == "lost" and self._error is not None
+            return ways.get(self._trial_id, ("", 0))[0] == "lost" and self._error is not None
 
         def _run_out(self):
-            if kind == "lost":
+            way, _ = ways[self._trial_id]
+            if way == "lost":
                 raise RuntimeError("CUDA error: device-side assert triggered")
+            while way == "beside" and len({path.name[:12] for path in folder.iterdir()}) < len(ways):
+                time.sleep(0.05)
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     return Failing
 
 
 class Run:
-    def __init__(self, folder, monkeypatch, kind, times, **changes):
+    def __init__(self, folder, monkeypatch, ways, **changes):
         notes = folder / "notes"
         notes.mkdir()
-        monkeypatch.setattr(runner, "MarginTrainable", failing(notes, kind, times))
+        monkeypatch.setattr(runner, "MarginTrainable", failing(notes, ways))
         console = Console(file=io.StringIO(), force_terminal=False, width=300)
         settings = replace(SETTINGS, output=str(folder), **changes)
         self.outcome = search_and_confirm(settings, None, resume=False, console=console).search
         self.folder = folder / "run"
         self.said = console.file.getvalue()
-        self.times = len(list(notes.iterdir()))
+        self.times = Counter(path.name[:12] for path in notes.iterdir())
         self.trials = optuna.load_study(study_name="digits-softmax", storage=f"sqlite:///{self.folder}/study.db").trials
         self.events = LossRecords(self.folder / "softmax").read_events()
 
@@ -72,84 +93,81 @@ class Run:
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
-    return lambda kind, times, **changes: Run(tmp_path, monkeypatch, kind, times, **changes)
+def run(shared_ray, tmp_path, monkeypatch):
+    return lambda ways, **changes: Run(tmp_path, monkeypatch, ways, **changes)
 
 
-def test_a_trial_that_ran_out_of_memory_beside_another_runs_again_alone(run):
-    done = run("gpu", 1)
-    assert done.times == 1
-    assert done.states == [TrialState.COMPLETE] * 4
-    assert done.events_of(HUNGRY) == ["started", "interrupted", "resumed", "finished"]
-    (error,) = [event["error"] for event in done.events if event["event"] == "interrupted"]
-    assert "OutOfMemoryError: CUDA out of memory" in error
-    assert f"out of memory beside others: {HUNGRY}; run again, and all that follow, 1 at a time\n" in done.said
+def test_trials_that_ran_out_of_memory_beside_each_other_run_again_alone(run):
+    """One of them fits then, the other does not even so: that one has failed, and the others go on."""
+    done = run({FIRST: ("beside", EVER), SECOND: ("beside", 1)})
+    assert done.times == {FIRST: 2, SECOND: 1}  # beside the other, and alone
+    assert done.states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+    assert done.events_of(FIRST) == ["started", "interrupted", "resumed", "failed"]
+    assert done.events_of(SECOND) == ["started", "interrupted", "resumed", "finished"]
+    assert done.events_of(THIRD) == ["started", "finished"]
+    errors = [event["error"] for event in done.events if event["event"] == "interrupted"]
+    assert len(errors) == 2
+    assert all("OutOfMemoryError: CUDA out of memory" in error for error in errors)
+    assert "CUDA out of memory" in done.trials[0].user_attrs["error"]
+    (told,) = re.findall(r"out of memory beside others: (.*); run again, and all that follow, 1 at a time\n", done.said)
+    assert sorted(told.split(", ")) == [FIRST, SECOND]
+    assert done.said.count("out of memory beside others") == 1
     assert "2 at a time with 1 CPU each" in done.said
     assert done.outcome.failures == {}
     epochs = [(epoch["trial_id"], epoch["epoch"]) for epoch in read_records(done.folder / "softmax" / "epochs.jsonl")]
+    assert sorted(epochs) == [(trial_id, epoch) for trial_id in (SECOND, THIRD) for epoch in (1, 2)]
     place = {
         "device": read_json(done.folder / "run.json")["invocations"][0]["hardware"]["cpu"],
         "precision": "float32",
         "gpus": 0,
     }
     ends = [event for event in done.events if event["event"] == "finished"]
-    assert [{key: event[key] for key in place} for event in ends] == [place] * 4
-    assert sorted(epochs) == [(f"softmax-{number:04d}", epoch) for number in range(4) for epoch in (1, 2)]
+    assert [{key: event[key] for key in place} for event in ends] == [place] * 2
 
 
 @pytest.mark.cluster
-def test_a_trial_that_runs_out_of_memory_of_its_own_has_failed_and_the_others_go_on(run):
-    done = run("gpu", 100)
-    assert done.times == 2  # beside another, and alone
-    assert done.states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
-    assert done.events_of(HUNGRY) == ["started", "interrupted", "resumed", "failed"]
-    assert "CUDA out of memory" in done.trials[1].user_attrs["error"]
-    assert done.said.count("out of memory beside others") == 1
-
-
-@pytest.mark.cluster
-def test_a_trial_that_has_the_machine_to_itself_is_not_run_again(run):
-    done = run("gpu", 100, max_concurrent=1)
-    assert done.times == 1
-    assert done.states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+def test_a_trial_that_breaks_takes_no_other_with_it(run, monkeypatch):
+    """One at a time, each in another way: out of memory, with the GPU, and with the process, for good or once."""
+    assert runner.MAX_WORKER_LOSSES == 3  # as the README tells
+    monkeypatch.setattr(runner, "MAX_WORKER_LOSSES", 1)
+    ways = {
+        FIRST: ("memory", EVER),
+        SECOND: ("lost", EVER),
+        FOURTH: ("killed", EVER),
+        FIFTH: ("killed later", 1),
+    }
+    done = run(ways, trials=6, max_concurrent=1)
+    states = dict(zip((FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH), done.states, strict=True))
+    broken = {FIRST, SECOND, FOURTH}
+    assert states == {trial: TrialState.FAIL if trial in broken else TrialState.COMPLETE for trial in states}
+    # With the machine to itself it is not run again, and neither is what an error ended.
+    assert done.events_of(FIRST) == done.events_of(SECOND) == ["started", "failed"]
     assert "out of memory beside others" not in done.said
+    assert done.events_of(THIRD) == ["started", "resumed", "finished"]  # in another process, that has its GPU
+    assert done.events_of(FOURTH) == ["started", "resumed", "failed"]  # lost once more than it may be
+    assert done.events_of(FIFTH) == ["started", "resumed", "finished"]
+    assert done.events_of(SIXTH) == ["started", "finished"]
+    assert done.times == {FIRST: 1, SECOND: 1, FOURTH: 2, FIFTH: 1}
+    # The one whose process died went on from its checkpoint: its first epoch was not run again.
+    assert sorted(done.trials[4].intermediate_values) == [1, 2]
+    lines = [json.loads(line) for line in (done.folder / "softmax" / "epochs.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if line["trial_id"] == FIFTH] == [1, 2]
 
 
 @pytest.mark.cluster
-def test_time_that_is_up_does_not_leave_a_trial_that_was_put_back(run, monkeypatch):
-    from tune.search import run as search
-
-    state = {"up": False}
+def test_time_that_is_up_ends_a_search_and_leaves_no_trial_that_was_put_back(run, monkeypatch):
+    late_s = 0
     requeue = search.LossStudy.requeue
 
     def requeue_and_let_time_pass(study, number, error):
-        state["up"] = True
+        nonlocal late_s
+        late_s = 3600
         requeue(study, number, error)
 
     monkeypatch.setattr(search.LossStudy, "requeue", requeue_and_let_time_pass)
-    monkeypatch.setattr(search, "_clock", lambda settings: lambda: state["up"])
-    done = run("gpu", 1)
-    assert done.events_of(HUNGRY) == ["started", "interrupted", "resumed", "stopped"]
-    assert len(done.trials) < 4
-    assert set(done.states) <= {TrialState.COMPLETE, TrialState.PRUNED}
-
-
-@pytest.mark.cluster
-def test_a_process_that_is_killed_again_and_again_fails_its_trial_alone(run, monkeypatch):
-    assert runner.MAX_WORKER_LOSSES == 3  # as the README tells
-    monkeypatch.setattr(runner, "MAX_WORKER_LOSSES", 2)
-    done = run("killed", 100)
-    assert done.times == 3
-    assert done.states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
-    assert done.events_of(HUNGRY) == ["started", "resumed", "resumed", "failed"]
-    for trial_id in ("softmax-0000", "softmax-0002", "softmax-0003"):
-        assert done.events_of(trial_id)[-1] == "finished"
-
-
-@pytest.mark.cluster
-def test_a_trial_that_ends_the_use_of_the_gpu_for_its_process_takes_no_other_with_it(run):
-    done = run("lost", 100, max_concurrent=1)
-    assert done.times == 1
-    assert done.states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
-    assert done.events_of("softmax-0002") == ["started", "resumed", "finished"]  # in another process
-    assert done.events_of("softmax-0003") == ["started", "finished"]
+    monkeypatch.setattr(search, "time", SimpleNamespace(time=lambda: time.time() + late_s))
+    done = run({FIRST: ("beside", 1), SECOND: ("beside", 1)}, trials=50, time_budget_min=30)
+    for trial_id in (FIRST, SECOND):
+        assert done.events_of(trial_id) == ["started", "interrupted", "resumed", "stopped"]
+    assert [event["reason"] for event in done.events if event["event"] == "stopped"] == ["time budget"] * 2
+    assert done.states == [TrialState.PRUNED] * 2  # and no others were begun

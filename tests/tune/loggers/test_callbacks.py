@@ -15,7 +15,6 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from trainables.config import TrialConfig
 from trainables.errors import UserError
-from tune.cluster.connection import connect
 from tune.loggers.callbacks import logger_callbacks, without_password
 from tune.loggers.tensorboard import TENSORBOARD_FOLDER
 from tune.records import write_json
@@ -188,7 +187,7 @@ class Broken(ray_tune.logger.LoggerCallback):
         raise RuntimeError("disk full")
 
 
-def test_in_a_ray_run_the_mirror_is_fed_and_a_broken_one_ends_nothing(folder, tmp_path, capsys):
+def test_in_a_ray_run_the_mirror_is_fed_and_a_broken_one_ends_nothing(shared_ray, folder, tmp_path, capsys):
     from tune.loggers.callbacks import GuardedLogger
 
     class Epochs(ray_tune.Trainable):
@@ -203,14 +202,13 @@ def test_in_a_ray_run_the_mirror_is_fed_and_a_broken_one_ends_nothing(folder, tm
             """Ray saves at a trial's end."""
 
     mirrors = logger_callbacks(folder, tensorboard=True, mlflow=None, experiment="digits")
-    with connect("local", 0):
-        results = ray_tune.Tuner(
-            Epochs,
-            param_space=Trial().config,
-            run_config=ray_tune.RunConfig(
-                storage_path=str(tmp_path / "ray"), callbacks=[GuardedLogger("--broken", Broken()), *mirrors], verbose=0
-            ),
-        ).fit()
+    results = ray_tune.Tuner(
+        Epochs,
+        param_space=Trial().config,
+        run_config=ray_tune.RunConfig(
+            storage_path=str(tmp_path / "ray"), callbacks=[GuardedLogger("--broken", Broken()), *mirrors], verbose=0
+        ),
+    ).fit()
     assert results.num_errors == 0
     scalars = scalars_in(folder / TENSORBOARD_FOLDER / "adaloss-0000")
     assert set(scalars) == {(name, epoch) for name in ("val_accuracy", "train_loss") for epoch in (1, 2, 3)}

@@ -1,6 +1,9 @@
 """The study of one loss on disk, and the hand that drives it, in the place of Ray."""
 
+import functools
 import math
+import tempfile
+from pathlib import Path
 
 import optuna
 
@@ -9,6 +12,14 @@ from tune.records import LossRecords
 from tune.search.loss_study import LossStudy
 
 MAX_EPOCHS = 9
+
+
+@functools.cache
+def empty_database():
+    """The content of a database without studies: to make its tables takes longer than most of a search in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        optuna.storages.RDBStorage(f"sqlite:///{folder}/study.db").engine.dispose()
+        return Path(folder, "study.db").read_bytes()
 
 
 class StudyOnDisk:
@@ -26,7 +37,12 @@ class StudyOnDisk:
         }
 
     def open(self, **options):
-        storage = optuna.storages.RDBStorage(f"sqlite:///{self.folder}/study.db")
+        database = Path(self.folder, "study.db")
+        if not database.exists():
+            database.write_bytes(empty_database())
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{database}", skip_compatibility_check=True, skip_table_creation=True
+        )
         records = LossRecords(self.folder / self.loss)
         return LossStudy(f"digits-{self.loss}", SEARCH_SPACES[self.loss], storage, records, **(self.options | options))
 

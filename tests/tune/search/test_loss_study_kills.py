@@ -4,9 +4,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tests.tune.search.invented_trials import MAX_EPOCHS, StudyOnDisk, curve, record
+from tests.tune.search.invented_trials import StudyOnDisk, curve, record
 from tune.records import LossRecords
 from tune.study import Checkpoint
+
+MAX_EPOCHS = 5  # with rungs at 1 and 3, and checkpoints at 2, 4 and 5
 
 
 class Killed(BaseException):
@@ -85,7 +87,7 @@ def test_a_kill_at_any_write_changes_nothing_in_the_end(tmp_path, loss, stride, 
 
     def search(folder, at):
         folder.mkdir()
-        on_disk = StudyOnDisk(folder, loss=loss, trials=5)
+        on_disk = StudyOnDisk(folder, loss=loss, trials=5, max_epochs=MAX_EPOCHS)
         with pytest.MonkeyPatch.context() as patch:
             switch = KillSwitch(patch, at, after)
             study = search_with_kills(on_disk, {})

@@ -1,19 +1,21 @@
-"""The whole search, on the digits, as a user starts it."""
+"""The whole search, on the digits, as a user starts it.
 
-import json
-import os
+`test_at_work.py` looks at one under way, `test_loss_study_kills.py` kills one at each of its writes, without training.
+"""
+
 import shutil
-import signal
 import time
 
 import optuna
-import psutil
 import pytest
 import torch
 from optuna.trial import TrialState
 
 from analysis.compare import comparison
+from tune import run_search
 from tune.records import LossRecords, read_json
+
+pytestmark = pytest.mark.cluster
 
 BUDGET = (
     "--dataset", "digits", "--trials", 3, "--max-epochs", 3, "--grace-epochs", 1, "--train-size", 320,
@@ -111,33 +113,6 @@ def test_the_best_are_kept_with_their_weights_and_nothing_else(finished):
     assert not (folder / "checkpoints").exists()
 
 
-def test_weights_of_an_earlier_best_do_not_pass_for_the_new_ones(tmp_path):
-    """The new best has none: it was stopped early, as all others were."""
-    from types import SimpleNamespace
-
-    from tune.search.run import _keep_best
-    from tune.storage.checkpoints import CheckpointStore
-
-    def keep(number):
-        best = SimpleNamespace(number=number, value=0.9, last_step=3)
-        study = SimpleNamespace(
-            best=lambda: best,
-            waiting=list,
-            trial_id=lambda n: f"softmax-{n:04d}",
-            config_of=lambda _: {"loss": "softmax"},
-        )
-        _keep_best(SimpleNamespace(folder=tmp_path), {"softmax": study}, CheckpointStore(str(tmp_path / "checkpoints")))
-
-    keep(0)
-    weights = tmp_path / "best_softmax.pt"
-    weights.write_bytes(b"of trial 0")
-    keep(0)
-    assert weights.read_bytes() == b"of trial 0"  # kept when a finished run is opened again
-    keep(1)
-    assert not weights.exists()
-    assert read_json(tmp_path / "best_softmax.json")["trial_id"] == "softmax-0001"
-
-
 def test_the_output_ends_with_a_table_in_plain_lines(finished):
     _, done = finished
     assert done.stderr == ""
@@ -146,110 +121,23 @@ def test_the_output_ends_with_a_table_in_plain_lines(finished):
     assert all(loss in table for loss in LOSSES)
 
 
-@pytest.mark.cluster
-def test_a_finished_run_has_nothing_to_resume_and_can_be_extended(search, finished):
+def test_a_finished_run_has_nothing_to_resume_and_can_be_extended(search, finished, here):
     folder = shutil.copytree(finished[0], search.output / "extended")
+    place = ("--output", search.output, "--name", "extended")
     before = (folder / "arcface" / "trials.jsonl").read_text()
-    again = search("extended", "--resume")
-    assert again.returncode == 0
+    again = here(run_search.main, *place, "--resume")
+    assert (again.returncode, again.stderr) == (0, "")
     assert (folder / "arcface" / "trials.jsonl").read_text() == before
 
-    extended = search("extended", "--extend", 1)
+    extended = here(run_search.main, *place, "--extend", 1)
     assert extended.returncode == 0, extended.stderr
     assert [len(trials_of(folder, loss)) for loss in LOSSES] == [4, 4, 4]
     assert (folder / "arcface" / "trials.jsonl").read_text().startswith(before)
     assert read_json(folder / "run.json")["settings"]["trials"] == 4
 
 
-@pytest.mark.cluster
-def test_ctrl_c_ends_a_search_cleanly_and_no_other_gets_into_its_folder(search):
-    options = ("--dataset", "digits", "--loss", "adaloss", "--trials", 3, "--max-epochs", 400, "--grace-epochs", 400)
-    process = search.start("busy", *options)
-    folder = search.output / "busy"
-    wait_for(lambda: len(epochs_of(folder, "adaloss")) >= 4)
-    second = search("busy", "--resume")
-    assert second.returncode == 2
-    assert "another search is writing" in second.stderr
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=300)
-    assert (process.returncode, stderr) == (130, "")
-    assert f"--resume --output {search.output} --name busy" in stdout
-    assert {trial.state for trial in trials_of(folder, "adaloss")} == {TrialState.WAITING}
-
-
-def test_a_search_in_which_every_trial_failed_fails(tmp_path, monkeypatch, capsys):
-    """The workers meet a configuration that the driver let pass."""
-    from rich.console import Console
-
-    from tune import run_search
-    from tune.search import run as search
-    from tune.settings import SearchSettings
-
-    genuine = search.trial_config
-    monkeypatch.setattr(search, "trial_config", lambda *a: _Broken(genuine(*a)))
-    settings = SearchSettings(
-        dataset="digits", data_dir=None, losses=("softmax",), model="", trials=2, max_epochs=2, grace_epochs=1,
-        reduction_factor=3, time_budget_min=None, train_size=None, batch_size=64, precision="auto", cpus_per_trial=None,
-        gpus_per_trial=None, max_concurrent=None, output=str(tmp_path), name="broken", storage=None, address="local",
-        seed=0,
-    )  # fmt: skip
-    console = Console(force_terminal=False)
-    assert run_search._run(settings, None, False, False, None, console) == 1
-    error = capsys.readouterr().err
-    assert "every trial of softmax failed" in error
-    assert "no_such_key" in error
-    failed = [e for e in LossRecords(tmp_path / "broken" / "softmax").read_events() if e["event"] == "failed"]
-    assert len(failed) == 2
-    assert all("no_such_key" in event["error"] for event in failed)
-
-
-class _Broken:
-    def __init__(self, config):
-        self._config = config
-
-    def to_dict(self):
-        return {**self._config.to_dict(), "no_such_key": 1}
-
-
-@pytest.mark.cluster
-def test_time_up_ends_a_search(search):
-    options = ("--dataset", "digits", "--loss", "softmax", "--trials", 50, "--max-epochs", 300, "--grace-epochs", 300)
-    done = search("budget", *options, "--no-confirm", "--time-budget", 0.2)
-    assert done.returncode == 0, done.stderr
-    states = [trial.state for trial in trials_of(search.output / "budget", "softmax")]
-    assert 1 <= len(states) < 50
-    assert set(states) <= {TrialState.COMPLETE, TrialState.PRUNED}
-    reasons = {e.get("reason") for e in LossRecords(search.output / "budget" / "softmax").read_events()}
-    assert "time budget" in reasons
-
-
-@pytest.mark.cluster
-def test_a_trial_whose_worker_dies_goes_on_from_its_checkpoint(search):
-    """Losing the worker in mid-trial costs at most what came after the last checkpoint, and no trial."""
-    epochs = 60  # it is in the middle when it has a checkpoint, on a fast machine too
-    options = ("--dataset", "digits", "--loss", "adaloss", "--trials", 1, "--max-epochs", epochs, "--train-size", 320)
-    process = search.start("lost", *options, "--grace-epochs", epochs, "--no-confirm")
-    folder = search.output / "lost"
-    wait_for(lambda: any((folder / "checkpoints").rglob("checkpoint.json")))
-    stored_by = len(epochs_of(folder, "adaloss"))
-    wait_for(lambda: len(epochs_of(folder, "adaloss")) > stored_by)  # Ray asks for more when it knows of the checkpoint
-    worker = next(p for p in psutil.Process(process.pid).children(recursive=True) if "Trainable" in p.name())
-    os.kill(worker.pid, signal.SIGKILL)
-    stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == 0, stdout + stderr
-    (trial,) = trials_of(folder, "adaloss")
-    assert trial.state == TrialState.COMPLETE
-    assert sorted(trial.intermediate_values) == list(range(1, epochs + 1))
-    events = [event["event"] for event in LossRecords(folder / "adaloss").read_events()]
-    assert events == ["started", "resumed", "finished"]
-    # It went on from the checkpoint: the first epochs were not run again.
-    lines = [json.loads(line) for line in (folder / "adaloss" / "epochs.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines].count(1) == 1
-
-
-@pytest.mark.cluster
-def test_five_kills_lose_nothing_and_change_nothing(search, finished):
-    """SIGKILL at five moments, resumed each time: the same trials, values and best as without, one trial at a time."""
+def test_a_kill_loses_nothing_and_changes_nothing(search, finished, here):
+    """SIGKILL in the middle, then resume: the same trials, values, best and weights as without."""
     undisturbed, _ = finished
     folder = search.output / "killed"
 
@@ -257,15 +145,15 @@ def test_five_kills_lose_nothing_and_change_nothing(search, finished):
         return sum(len(epochs_of(folder, loss)) for loss in LOSSES)
 
     process = search.start("killed", *BUDGET)
-    for kill in range(1, 6):
-        # Spread over the search, and each in a search at work: with an epoch more than before, and others to come.
-        wanted = max(2 * kill, epochs_on_record() + 1)
-        wait_for(lambda w=wanted: epochs_on_record() >= w, 300)
-        process.kill()
-        process.communicate()
-        process = search.start("killed", "--resume")
-    stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == 0, stdout + stderr
+    wait_for(lambda: epochs_on_record() >= 4)
+    assert process.poll() is None, process.communicate()
+    process.kill()
+    process.communicate()
+    states = [trial.state for loss in LOSSES for trial in trials_of(folder, loss)]
+    assert TrialState.RUNNING in states
+    assert len(states) < 9
+    resumed = here(run_search.main, "--resume", "--output", search.output, "--name", "killed")
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
 
     for loss in LOSSES:
         expected, got = (trials_of(place, loss) for place in (undisturbed, folder))
@@ -279,4 +167,28 @@ def test_five_kills_lose_nothing_and_change_nothing(search, finished):
             e["trial_id"] for e in LossRecords(folder / loss).read_events() if e["event"] in {"finished", "stopped"}
         ]
         assert sorted(endings) == [f"{loss}-{number:04d}" for number in range(3)]
-    assert len(read_json(folder / "run.json")["invocations"]) == 6
+    assert [invocation["resumed"] for invocation in read_json(folder / "run.json")["invocations"]] == [False, True]
+
+
+def test_a_search_in_which_every_trial_failed_fails(here, tmp_path, monkeypatch):
+    """The workers meet a configuration that the driver let pass."""
+    from tune.search import run as search
+
+    genuine = search.trial_config
+    monkeypatch.setattr(search, "trial_config", lambda *a: _Broken(genuine(*a)))
+    options = ("--dataset", "digits", "--loss", "softmax", "--trials", 2, "--max-epochs", 2, "--max-concurrent", 1)
+    done = here(run_search.main, *options, "--output", tmp_path, "--name", "broken")
+    assert done.returncode == 1
+    assert "every trial of softmax failed" in done.stderr
+    assert "no_such_key" in done.stderr
+    failed = [e for e in LossRecords(tmp_path / "broken" / "softmax").read_events() if e["event"] == "failed"]
+    assert len(failed) == 2
+    assert all("no_such_key" in event["error"] for event in failed)
+
+
+class _Broken:
+    def __init__(self, config):
+        self._config = config
+
+    def to_dict(self):
+        return {**self._config.to_dict(), "no_such_key": 1}

@@ -62,7 +62,7 @@ def opened(postgres, database, proxy, monkeypatch):
 def run_search(storage, folder):
     """A small search with made-up accuracies, interrupted once; return what is left of it."""
 
-    def study():
+    def opened_study():
         return LossStudy(
             "digits-adaloss",
             SEARCH_SPACES["adaloss"],
@@ -75,10 +75,10 @@ def run_search(storage, folder):
             seed=0,
         )
 
-    study = study()
+    study = opened_study()
     study.ask()
     study.requeue_running()
-    study = study()
+    study = opened_study()
     while (suggestion := study.ask()) is not None:
         number, epoch, goes_on = suggestion.number, 0, True
         while goes_on:

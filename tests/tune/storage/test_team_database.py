@@ -3,6 +3,7 @@ nowhere to be found.
 """
 
 import json
+import os
 import secrets
 import signal
 import socket
@@ -18,15 +19,19 @@ import pytest
 from optuna.trial import TrialState
 
 from tests.tune.conftest import Command
+from tests.tune.happenings import let_happen
+from tune import run_search
 from tune.records import LossRecords, read_json
+from tune.storage.studies import TeamDatabase
 from tune.storage.url import VARIABLE
 
 pytestmark = pytest.mark.cluster
 
 LOSSES = ("arcface", "softmax")
+TRIALS = 2
 BUDGET = (
-    "--dataset", "digits", "--loss", "arcface", "--loss", "softmax", "--trials", 3, "--max-epochs", 9,
-    "--grace-epochs", 3, "--train-size", 320, "--no-confirm",
+    "--dataset", "digits", "--loss", "arcface", "--loss", "softmax", "--trials", TRIALS, "--max-epochs", 4,
+    "--grace-epochs", 2, "--train-size", 320, "--max-concurrent", 1, "--no-confirm",
 )  # fmt: skip
 ENDINGS = {"finished", "stopped", "failed"}
 
@@ -34,12 +39,6 @@ ENDINGS = {"finished", "stopped", "failed"}
 @pytest.fixture
 def database(postgres):
     return postgres.new_database()
-
-
-@pytest.fixture
-def secret(postgres, database):
-    """The environment that lets a search in."""
-    return {VARIABLE: postgres.url(database, password=True)}
 
 
 @pytest.fixture
@@ -67,7 +66,7 @@ def studies_of(folder, postgres, database):
         storage.engine.dispose()
 
 
-def check_whole(folder, postgres, database, trials=3):
+def check_whole(folder, postgres, database, trials=TRIALS):
     """All trials, each once, ended, with the epochs that are on record, in database and records alike."""
     for loss, found in studies_of(folder, postgres, database).items():
         assert [trial.number for trial in found] == list(range(trials))
@@ -91,77 +90,75 @@ def check_no_epoch_was_run_again(folder):
 # --- Two at once -----------------------------------------------------------------------------------------------------
 
 
-def test_two_searches_of_one_name_share_an_empty_database(postgres, database, secret, search, tmp_path_factory):
-    """Both make the tables, and both runs are called the same."""
-    other = Command(tmp_path_factory.mktemp("other"))
-    try:
-        started = [command.start("same", *BUDGET, **secret) for command in (search, other)]
-        for process in started:
-            stdout, stderr = process.communicate(timeout=900)
-            assert process.returncode == 0, stdout + stderr
-            assert stderr == ""
-    finally:
-        other.stop_all()
-    names = [set(read_json(command.output / "same" / "run.json")["studies"].values()) for command in (search, other)]
+def test_two_searches_of_one_name_share_a_database(postgres, database, search, here, tmp_path_factory, monkeypatch):
+    """Both runs are called the same, and what one of them writes is none of the other's."""
+    other = tmp_path_factory.mktemp("other")
+    monkeypatch.setenv(VARIABLE, postgres.url(database, password=True))
+    process = search.start("same", *BUDGET)
+    done = here(run_search.main, *BUDGET, "--output", other, "--name", "same")
+    assert (done.returncode, done.stderr) == (0, "")
+    stdout, stderr = process.communicate(timeout=900)
+    assert (process.returncode, stderr) == (0, ""), stdout
+    folders = [search.output / "same", other / "same"]
+    names = [set(read_json(folder / "run.json")["studies"].values()) for folder in folders]
     assert not names[0] & names[1]
     assert {name for (name,) in postgres.execute("SELECT study_name FROM studies", database)} == names[0] | names[1]
-    assert postgres.execute("SELECT count(*) FROM trials", database) == [(2 * 2 * 3,)]
-    for command in (search, other):
-        check_whole(command.output / "same", postgres, database)
-        check_no_epoch_was_run_again(command.output / "same")
-        assert not (command.output / "same" / "study.db").exists()
+    assert postgres.execute("SELECT count(*) FROM trials", database) == [(2 * len(LOSSES) * TRIALS,)]
+    for folder in folders:
+        check_whole(folder, postgres, database)
+        check_no_epoch_was_run_again(folder)
+        assert not (folder / "study.db").exists()
 
 
 # --- Outages ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_database_that_is_away_for_20_seconds_costs_nothing(postgres, database, secret, search):
-    folder = search.output / "outage"
-    process = search.start("outage", *BUDGET, **secret)
-    try:
-        wait_for_epochs(process, folder, 5)
-        postgres.stop(signal.SIGQUIT)  # as in a crash: what was under way is lost, with its answers
-        time.sleep(20)
-    finally:
-        postgres.start()
-    back = time.time()
-    stdout, stderr = process.communicate(timeout=900)
-    assert process.returncode == 0, stdout + stderr
-    assert stderr == ""
-    assert f"the study database {postgres.url(database)} does not answer (" in stdout
-    assert "trying again for 10 minutes" in stdout
-    assert "the study database answers again after" in stdout
-    (outage,) = read_json(folder / "run.json")["invocations"][0]["study_storage_outages"]
-    assert outage["recovered"]
-    assert outage["seconds"] >= 15
-    print(f"recovered {outage['time'] + outage['seconds'] - back:.1f} s after the server was back")
-    check_whole(folder, postgres, database)
-    check_no_epoch_was_run_again(folder)
+def test_a_database_that_is_away_costs_nothing_and_ctrl_c_need_not_wait_for_it(
+    postgres, database, here, tmp_path, monkeypatch
+):
+    """For 20 seconds first, which the search waits for; then for longer than the user does."""
+    folder = tmp_path / "outage"
+    go_on = ("--resume", "--output", tmp_path, "--name", "outage")
+    monkeypatch.setenv(VARIABLE, postgres.url(database, password=True))
+    began, back = TeamDatabase._began, []
 
+    def crash():  # what was under way is lost, with its answers
+        postgres.stop(signal.SIGQUIT)
+        threading.Timer(20, lambda: (postgres.start(), back.append(time.time()))).start()
 
-def test_ctrl_c_ends_a_search_that_waits_for_its_database(postgres, database, secret, search):
-    folder = search.output / "waiting"
-    process = search.start("waiting", *BUDGET, **secret)
+    def tell(team, reason):
+        began(team, reason)
+        if back:
+            signal.raise_signal(signal.SIGINT)
+
     try:
-        wait_for_epochs(process, folder, 5)
-        postgres.stop()
-        for line in process.stdout:
-            if "does not answer" in line:
-                break
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=300)
-        assert (process.returncode, stderr) == (130, "")
-        assert "go on with: python tune/run_search.py --resume" in stdout
+        with monkeypatch.context() as patch:
+            let_happen(patch, {3: crash, 6: postgres.stop})
+            patch.setattr(TeamDatabase, "_began", tell)
+            done = here(run_search.main, *BUDGET, "--output", tmp_path, "--name", "outage")
+        assert (done.returncode, done.stderr) == (130, "")
+        assert f"the study database {postgres.url(database)} does not answer (" in done.stdout
+        assert "trying again for 10 minutes" in done.stdout
+        assert "the study database answers again after" in done.stdout
+        assert "go on with: python tune/run_search.py --resume" in done.stdout
+        outage, given_up = read_json(folder / "run.json")["invocations"][0]["study_storage_outages"]
+        assert outage["recovered"]
+        assert outage["seconds"] >= 15
+        assert not given_up["recovered"]
+        print(f"recovered {outage['time'] + outage['seconds'] - back[0]:.1f} s after the server was back")
+        check_no_epoch_was_run_again(folder)
+
         # Whoever goes on before the database is back is told so at once, and the run stays as it is.
         before = (folder / "run.json").read_bytes()
-        done = search("waiting", "--resume", **secret)
+        done = here(run_search.main, *go_on)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"error: --study-storage {postgres.url(database)}: ")
         assert done.stderr.count("\n") == 1
         assert (folder / "run.json").read_bytes() == before
     finally:
-        postgres.start()
-    done = search("waiting", "--resume", **secret)
+        if not postgres.is_up:
+            postgres.start()
+    done = here(run_search.main, *go_on)
     assert done.returncode == 0, done.stdout + done.stderr
     check_whole(folder, postgres, database)
 
@@ -221,16 +218,20 @@ def files_with(needle, *folders):
     return [str(path) for path in files if needle in path.read_bytes()], len(files)
 
 
-def test_a_killed_search_goes_on_and_its_password_is_nowhere(postgres, database, secret, search, tmp_path_factory):
-    """Looked for: in all files of the run and of Ray, in the output, and in what other processes can see."""
+def test_a_killed_search_goes_on_and_its_password_is_nowhere(postgres, database, search, here, monkeypatch):
+    """Looked for: in all files of the run and of Ray, in the output, and in what other processes can see.
+
+    The search that is killed has the password in all variables that may hold it, the one that goes on in one of them.
+    """
     needle = postgres.password[:24].encode()  # no character of it is written in another way anywhere
     temporary = Path("/tmp", f"s{secrets.token_hex(3)}")  # as long as it may be for Ray's sockets to go there
     temporary.mkdir(mode=0o700)
     folder = search.output / "killed"
+    secret = {VARIABLE: postgres.url(database, password=True), "PGPASSWORD": postgres.password}
     try:
         process = search.start("killed", *BUDGET, "--tensorboard", TMPDIR=str(temporary), **secret)
         with Watch(needle, process.pid) as watch:
-            wait_for_epochs(process, folder, 5)
+            wait_for_epochs(process, folder, 3)
         process.kill()
         stdout, stderr = process.communicate()
         assert needle not in (stdout + stderr).encode()
@@ -247,13 +248,15 @@ def test_a_killed_search_goes_on_and_its_password_is_nowhere(postgres, database,
         assert any(path.name == "tuner.pkl" for path in folder.rglob("*.pkl"))
 
         # The search goes on with its password from elsewhere, and the URL from its record.
-        done = search("killed", "--resume", TMPDIR=str(temporary), PGPASSWORD=postgres.password)
+        monkeypatch.setenv("PGPASSWORD", postgres.password)
+        done = here(run_search.main, "--resume", "--tensorboard", "--output", search.output, "--name", "killed")
         assert done.returncode == 0, done.stdout + done.stderr
         assert needle not in (done.stdout + done.stderr).encode()
         check_whole(folder, postgres, database)
         assert (folder / "report.html").is_file()
         assert any((folder / "tensorboard").rglob("*"))
-        assert files_with(needle, temporary, folder)[0] == []
+        rays_own = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).parent
+        assert files_with(needle, temporary, rays_own, folder)[0] == []
         settings = read_json(folder / "run.json")["settings"]
         assert settings["study_storage"] == postgres.url(database)
     finally:
@@ -267,11 +270,14 @@ def test_a_killed_search_goes_on_and_its_password_is_nowhere(postgres, database,
 
 
 @pytest.fixture
-def refused(search, tmp_path):
+def refused(here, tmp_path, monkeypatch):
     """Starts a search that must be refused in one line, without a trace; returns the line."""
 
     def run(*options, **variables):
-        done = search("refused", *BUDGET, *options, **variables)
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            done = here(run_search.main, *BUDGET, *options, "--output", tmp_path, "--name", "refused")
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.count("\n") == 1
         assert not (tmp_path / "refused").exists()
