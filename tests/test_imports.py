@@ -32,10 +32,11 @@ ARROWS = {
     },
     "tune.trials": {"trainables", "tune.settings"},
     "tune.cluster": {"search_spaces", "trainables", "tune.settings", "tune.storage", "tune.trials"},
-    "tune.run_file": {"search_spaces", "trainables", "tune.cluster", "tune.records", "tune.settings"},
+    "tune.run_file": {
+        *("search_spaces", "trainables", "tune.cluster", "tune.provenance", "tune.records", "tune.settings"),
+    },
     "tune.session": {
-        *("trainables", "tune.cluster", "tune.interruption", "tune.provenance", "tune.run_file", "tune.settings"),
-        "tune.storage",
+        *("trainables", "tune.cluster", "tune.interruption", "tune.run_file", "tune.settings", "tune.storage"),
     },
     "tune.execution": {"trainables", "tune.cluster", "tune.full_disk", "tune.session", "tune.storage", "tune.study"},
     "tune.loggers": {"search_spaces", "trainables", "tune.records", "tune.storage.url"},

@@ -13,12 +13,13 @@ from typing import Any
 from search_spaces import SEARCH_SPACES
 from trainables.data import TrainingData
 from trainables.errors import UserError
+from tune import provenance
 from tune.cluster.slots import Slots
 from tune.records import read_json, write_json
 from tune.records.schema import RUN_FILE, RUN_FORMAT
 from tune.settings import ConfirmSettings, SearchSettings
 
-__all__ = ["add_confirmation", "locked", "write_run_file"]
+__all__ = ["add_confirmation", "locked", "running_command", "write_run_file"]
 
 
 @contextlib.contextmanager
@@ -41,9 +42,8 @@ def write_run_file(
     settings: SearchSettings,
     confirmation: ConfirmSettings | None,
     data: TrainingData,
-    slots: Slots,
     studies: Mapping[str, str],
-    provenance: Mapping[str, Any],
+    command: Mapping[str, Any],
     *,
     resume: bool,
 ) -> int:
@@ -53,9 +53,8 @@ def write_run_file(
         settings: of the search.
         confirmation: what will be asked for when the search is finished.
         data: of the search.
-        slots: how its trials share the hardware.
         studies: names of the Optuna studies by loss.
-        provenance: versions, revision and hardware of this command.
+        command: what runs it, as :func:`running_command` says.
         resume: whether the run exists.
 
     Returns:
@@ -77,7 +76,7 @@ def write_run_file(
         "dataset": _dataset(settings, data),
         "search_spaces": spaces,
         "studies": dict(studies),
-        "invocations": [*earlier["invocations"], _invocation("search", slots, provenance, resume)],
+        "invocations": [*earlier["invocations"], {"part": "search", "resumed": resume, "time": time.time(), **command}],
     }
     if confirmation is not None:  # on record already now, so that a search that is killed knows what was to follow
         run["confirmation"] = {**asdict(confirmation), "history": run.get("confirmation", {}).get("history", [])}
@@ -89,8 +88,7 @@ def add_confirmation(
     settings: SearchSettings,
     confirmation: ConfirmSettings,
     data: TrainingData,
-    slots: Slots,
-    provenance: Mapping[str, Any],
+    command: Mapping[str, Any],
 ) -> int:
     """Note in a run's file what its confirmation is asked for, and that it begins or goes on.
 
@@ -107,7 +105,7 @@ def add_confirmation(
     history = run.get("confirmation", {}).get("history", [])
     asked = asdict(confirmation)
     run["confirmation"] = {**asked, "history": [*history, {"time": time.time(), **asked}]}
-    run["invocations"].append(_invocation("confirmation", slots, provenance, bool(history)))
+    run["invocations"].append({"part": "confirmation", "resumed": bool(history), "time": time.time(), **command})
     write_json(path, run)
     return len(run["invocations"])
 
@@ -134,13 +132,13 @@ def _dataset(settings: SearchSettings, data: TrainingData) -> dict[str, Any]:
     }
 
 
-def _invocation(part: str, slots: Slots, provenance: Mapping[str, Any], resumed: bool) -> dict[str, Any]:
+def running_command(slots: Slots) -> dict[str, Any]:
+    """Return what runs this command, for the record of each part of it: versions, revision, hardware, slots."""
     return {
-        "time": time.time(),
-        "part": part,
         "command": shlex.join(sys.argv),
-        "resumed": resumed,
-        **provenance,
+        "versions": provenance.versions(),
+        "git": provenance.git_state(),
+        "hardware": provenance.hardware(),
         "slots": {
             "cpus_per_trial": slots.cpus_per_trial,
             "gpus_per_trial": slots.gpus_per_trial,

@@ -17,13 +17,12 @@ from rich.console import Console
 from trainables.data import Split, TrainingData, check_test_data, load_test_data, load_training_data
 from trainables.errors import UserError
 from trainables.registry import MODELS, default_model
-from tune import provenance
 from tune.cluster.connection import connect
 from tune.cluster.gpu_share import slots_for
 from tune.cluster.node_check import NodeCheck
 from tune.cluster.slots import Slots
 from tune.interruption import Interruption
-from tune.run_file import locked
+from tune.run_file import locked, running_command
 from tune.settings import SearchSettings
 from tune.storage.checkpoints import CheckpointStore
 
@@ -97,13 +96,9 @@ class Session:
         return self._node_check.problem()
 
     @cached_property
-    def provenance(self) -> dict[str, Any]:
-        """What runs this command: versions, revision, hardware; asked for once."""
-        return {
-            "versions": provenance.versions(),
-            "git": provenance.git_state(),
-            "hardware": provenance.hardware(),
-        }
+    def command(self) -> dict[str, Any]:
+        """What runs this command, for the record; asked for once."""
+        return running_command(self.slots)
 
     def read_test_split(self) -> Split:
         """Read the test split: only once everything is chosen."""

@@ -50,7 +50,7 @@ def run_confirmation(session: Session, asked: ConfirmSettings) -> ConfirmOutcome
     """
     settings = session.settings
     check_finished(settings)
-    invocation = add_confirmation(settings, asked, session.data, session.slots, session.provenance)
+    invocation = add_confirmation(settings, asked, session.data, session.command)
     confirmation = _Confirmation(session, asked, invocation)
     confirmation.run()
     return ConfirmOutcome(

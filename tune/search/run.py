@@ -57,9 +57,7 @@ def run_search(
     settings = session.settings
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     store = CheckpointStore(settings.checkpoint_root)
-    invocation = write_run_file(
-        settings, confirmation, session.data, session.slots, place.names, session.provenance, resume=resume
-    )
+    invocation = write_run_file(settings, confirmation, session.data, place.names, session.command, resume=resume)
     unreachable: str | None = None
     failures: dict[str, str] = {}
     try:
