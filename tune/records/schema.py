@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from tune.records.roles import ROLES
+
 __all__ = [
     "ENDINGS",
     "EPOCHS_FILE",
     "EPOCH_FIELDS",
-    "JUDGED_ON_VALIDATION",
     "PLACE_FIELDS",
     "REPORT_FILE",
-    "ROLES",
     "RUN_FIELDS",
     "RUN_FILE",
     "RUN_FORMAT",
@@ -87,8 +87,6 @@ EPOCH_FIELDS = (
 
 PLACE_FIELDS = ("device", "precision", "gpus")  # where a trial ran: processor or GPU, of the body, share of a GPU
 
-ROLES = ("candidate", "winner", "untuned", "control", "robustness")
-JUDGED_ON_VALIDATION = frozenset({"candidate", "robustness"})  # the other roles are judged on the test split
 ANGLE_BINS = 90  # over [0, pi] rad
 _LARGEST = 2.0**63  # no number of a run is near it; beyond it, tables of integers overflow
 
@@ -175,6 +173,7 @@ RUN_FIELDS: dict[str, Fields] = {
         **dict.fromkeys(("trials", "max_epochs", "grace_epochs"), _COUNT),
         "reduction_factor": (_is_number, "a number", True),
         "study_storage": _OPTIONAL_TEXT,
+        "reference": _OPTIONAL_TEXT,
     },
     "dataset": {
         "name": _TEXT,

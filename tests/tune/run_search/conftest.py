@@ -8,6 +8,7 @@ import torchvision
 
 import analysis.compare
 import analysis.dashboard
+import analysis.findings
 import tune.run
 from tune import run_search
 from tune.confirmation.run import ConfirmOutcome
@@ -72,6 +73,7 @@ def searched(monkeypatch):
 
     search = Search()
     monkeypatch.setattr(tune.run, "search_and_confirm", search)
+    monkeypatch.setattr(analysis.findings, "load_findings", lambda folders: folders)
     monkeypatch.setattr(analysis.compare, "comparison_text", lambda folders: f"compared {folders[0]}")
     monkeypatch.setattr(analysis.dashboard, "write_report", lambda folders, page: None)
     return search
