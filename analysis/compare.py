@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 _HERE = Path(__file__).resolve().parent
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _HERE]
@@ -16,11 +16,11 @@ if str(_HERE.parent) not in sys.path:
 
 import typer  # noqa: E402
 
-from analysis.findings import Findings, load_findings  # noqa: E402
-from analysis.report.document import Heading, to_markdown, to_text  # noqa: E402
-from analysis.report.export import as_plain, to_csv  # noqa: E402
-from analysis.report.sections import details, head, overall, verdict_blocks  # noqa: E402
+from analysis.folders import check_each_once, check_run  # noqa: E402
 from tune.console import run_command  # noqa: E402
+
+if TYPE_CHECKING:
+    from analysis.findings import Findings
 
 __all__ = ["comparison", "comparison_csv", "comparison_markdown", "comparison_text"]
 
@@ -42,6 +42,11 @@ def main(
     """
     if as_json + as_markdown + as_csv > 1:
         raise typer.BadParameter("--json, --markdown and --csv exclude each other; give one of them")
+    check_each_once(runs)
+    for folder in runs:
+        check_run(folder)
+    from analysis.findings import load_findings  # statistics are loaded once there is something to compare
+
     all_found = load_findings(runs, reference)
     if as_json:
         print(json.dumps(comparison(all_found), indent=2, allow_nan=False))
@@ -53,13 +58,18 @@ def main(
         print(comparison_text(all_found))
 
 
-def comparison(all_found: Sequence[Findings]) -> list[dict[str, Any]]:
+def comparison(all_found: Sequence["Findings"]) -> list[dict[str, Any]]:
     """Return, for each run, the data set, the budget, one entry a loss, and what its confirmation shows."""
+    from analysis.report.export import as_plain
+
     return [as_plain(found) for found in all_found]
 
 
-def comparison_text(all_found: Sequence[Findings]) -> str:
+def comparison_text(all_found: Sequence["Findings"]) -> str:
     """Return the comparison as text for a terminal, each run's verdict last."""
+    from analysis.report.document import to_text
+    from analysis.report.sections import details, head, overall, verdict_blocks
+
     blocks = []
     for found in all_found:
         blocks += head(found)
@@ -68,8 +78,11 @@ def comparison_text(all_found: Sequence[Findings]) -> str:
     return to_text([*blocks, *overall(all_found)])
 
 
-def comparison_markdown(all_found: Sequence[Findings]) -> str:
+def comparison_markdown(all_found: Sequence["Findings"]) -> str:
     """Return the comparison as Markdown, each run's verdict first."""
+    from analysis.report.document import Heading, to_markdown
+    from analysis.report.sections import details, head, overall, verdict_blocks
+
     blocks = overall(all_found)
     for found in all_found:
         confirmed = found.is_confirmed
@@ -78,8 +91,10 @@ def comparison_markdown(all_found: Sequence[Findings]) -> str:
     return to_markdown(blocks)
 
 
-def comparison_csv(all_found: Sequence[Findings]) -> str:
+def comparison_csv(all_found: Sequence["Findings"]) -> str:
     """Return the comparison as CSV, one number a line."""
+    from analysis.report.export import to_csv
+
     return to_csv(all_found)
 
 

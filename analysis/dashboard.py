@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 _HERE = Path(__file__).resolve().parent
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _HERE]
@@ -17,9 +17,12 @@ if str(_HERE.parent) not in sys.path:
 
 import typer  # noqa: E402
 
-from analysis.findings import Findings, check_each_once, load_findings  # noqa: E402
+from analysis.folders import check_each_once, check_folder, check_run  # noqa: E402
 from tune.console import run_command  # noqa: E402
 from tune.records import RecordError  # noqa: E402
+
+if TYPE_CHECKING:
+    from analysis.findings import Findings
 
 __all__ = ["write_pictures", "write_report"]
 
@@ -49,11 +52,16 @@ def main(
     it has come. Given a folder of runs, such as results, the live page shows all runs in it, new ones as they start.
     """
     check_each_once(runs)
-    if html_file is None and png is None:
-        from analysis.live.server import serve
+    is_live = html_file is None and png is None
+    for folder in runs:
+        (check_folder if is_live else check_run)(folder)
+    if is_live:
+        from analysis.live.server import serve  # what draws is loaded once there is something to draw
 
         serve(runs, host=host, port=port, interval_s=interval, allowed_hosts=allowed_host or (), reference=reference)
         return
+    from analysis.findings import load_findings
+
     all_found = load_findings(runs, reference)
     if html_file is not None:
         try:
@@ -65,7 +73,7 @@ def main(
         print(f"{len(write_pictures(all_found, png))} pictures: {png}")
 
 
-def write_report(all_found: Sequence[Findings], target: Path) -> None:
+def write_report(all_found: Sequence["Findings"], target: Path) -> None:
     """Write one self-contained page; a reader, or a kill, meets the old file or the new one and nothing between.
 
     Args:
@@ -89,7 +97,7 @@ def write_report(all_found: Sequence[Findings], target: Path) -> None:
 
 
 def write_pictures(
-    all_found: Sequence[Findings], folder: Path, *, width_px: int = 800, scale: float = 2.0
+    all_found: Sequence["Findings"], folder: Path, *, width_px: int = 800, scale: float = 2.0
 ) -> list[Path]:
     """Write every picture as KEY.png and return the paths.
 

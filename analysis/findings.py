@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from analysis.arms import Pair, compared
+from analysis.folders import check_each_once
 from analysis.load import Run, load_run
 from analysis.statistics.budget import Spent, caveats, spending
 from analysis.statistics.claims import Claim, adaptivity, claims
 from analysis.statistics.convergence import Speed, convergence
 from analysis.statistics.robustness import Robustness, robustness
 from analysis.statistics.verdict import Verdict, verdicts
-from tune.records import RecordError
 from tune.records.roles import CONTROLS
 
-__all__ = ["Accuracy", "Findings", "check_each_once", "findings", "load_findings", "search_summary"]
+__all__ = ["Accuracy", "Findings", "findings", "load_findings", "search_summary"]
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,6 @@ def load_findings(folders: Sequence[Path], reference: str | None = None) -> list
     """
     check_each_once(folders)
     return findings([load_run(folder).against(reference) for folder in folders])
-
-
-def check_each_once(folders: Sequence[Path]) -> None:
-    """Raise RecordError where two names are of the same folder: its run would count twice."""
-    places = [folder.resolve() for folder in folders]
-    for folder, place in zip(folders, places, strict=True):
-        if places.count(place) > 1:
-            raise RecordError(f"{folder}: given twice; p values are corrected over all runs, so each may be given once")
 
 
 def findings(runs: Sequence[Run]) -> list[Findings]:

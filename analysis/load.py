@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.arms import default_reference
+from analysis.folders import check_run
 from tune.records import RecordError, checked_records, current_epochs, read_json
 from tune.records.roles import ADAPTIVE, JUDGED_ON_VALIDATION
 from tune.records.schema import (
@@ -145,10 +146,7 @@ def load_run(folder: Path) -> Run:
     Raises:
         RecordError: it is not a run's folder, or a file in it is damaged.
     """
-    if not folder.is_dir():
-        raise RecordError(f"{folder}: there is no such folder")
-    if not (folder / RUN_FILE).is_file():
-        raise RecordError(f"{folder}: holds no run (run.json is missing)")
+    check_run(folder)
     info = _load_info(folder / RUN_FILE)
     trials, epochs = [], []
     for loss in info["settings"]["losses"]:
