@@ -10,6 +10,7 @@ one at a time suggests what the uninterrupted one would have.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -23,10 +24,29 @@ from tune.search.rungs import Rungs
 from tune.search.sampler import RepeatableTPESampler
 from tune.study import Checkpoint, Suggestion, TrialCounts
 
-__all__ = ["LossStudy"]
+__all__ = ["LossStudy", "SearchPlan"]
 
 # Trials drawn at random before TPE has anything to go by; the first points count among them.
 STARTUP_TRIALS = 6
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What the search of a loss may spend, and where its draws come from; equal for all losses of a run.
+
+    Args:
+        trials: how many there shall be in all.
+        max_epochs: length of a trial.
+        grace_epochs: first milestone of the rungs.
+        reduction_factor: of the rungs.
+        seed: of the draws.
+    """
+
+    trials: int
+    max_epochs: int
+    grace_epochs: int
+    reduction_factor: float
+    seed: int
 
 
 class LossStudy:
@@ -37,11 +57,7 @@ class LossStudy:
         space: of the loss.
         storage: Optuna's.
         records: of the loss.
-        trials: how many there shall be in all.
-        max_epochs: length of a trial.
-        grace_epochs: first milestone of the rungs.
-        reduction_factor: of the rungs.
-        seed: of the draws.
+        plan: of the search.
         checkpoints: newest checkpoint of each trial, by trial id.
     """
 
@@ -51,26 +67,21 @@ class LossStudy:
         space: SearchSpace,
         storage: BaseStorage,
         records: LossRecords,
-        *,
-        trials: int,
-        max_epochs: int,
-        grace_epochs: int,
-        reduction_factor: float,
-        seed: int,
+        plan: SearchPlan,
         checkpoints: Mapping[str, Checkpoint] | None = None,
     ) -> None:
         self.loss = space.loss
-        self.max_epochs = max_epochs
-        self.counts = TrialCounts(trials)
+        self.max_epochs = plan.max_epochs
+        self.counts = TrialCounts(plan.trials)
         self._space, self._records = space, records
         self._checkpoints = dict(checkpoints or {})
-        self._rungs = Rungs(grace_epochs, max_epochs, reduction_factor)
+        self._rungs = Rungs(plan.grace_epochs, plan.max_epochs, plan.reduction_factor)
         # No pruner: the rungs prune, at the same epochs whatever the order in which results come in.
         self._study = optuna.create_study(
             study_name=name,
             storage=storage,
             direction="maximize",
-            sampler=RepeatableTPESampler(seed, STARTUP_TRIALS),
+            sampler=RepeatableTPESampler(plan.seed, STARTUP_TRIALS),
             pruner=optuna.pruners.NopPruner(),
             load_if_exists=True,
         )

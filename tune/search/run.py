@@ -14,7 +14,7 @@ from tune.execution.runner import Stage, run_stage
 from tune.records import LossRecords, read_json, read_records, write_json
 from tune.records.schema import EPOCHS_FILE, RUN_FILE, TRIALS_FILE, best_file, weights_file
 from tune.run_file import write_run_file
-from tune.search.loss_study import LossStudy
+from tune.search.loss_study import LossStudy, SearchPlan
 from tune.session import Session
 from tune.settings import ConfirmSettings, SearchSettings
 from tune.storage.checkpoints import CheckpointStore
@@ -73,18 +73,17 @@ def run_search(
 
 def _open_studies(settings: SearchSettings, place: StudyPlace, store: CheckpointStore) -> dict[str, LossStudy]:
     storage, checkpoints = place.open(), store.newest()
+    plan = SearchPlan(
+        settings.trials, settings.max_epochs, settings.grace_epochs, settings.reduction_factor, settings.seed
+    )
     return {
         loss: LossStudy(
             place.names[loss],
             SEARCH_SPACES[loss],
             storage,
             LossRecords(settings.folder / loss),
-            trials=settings.trials,
-            max_epochs=settings.max_epochs,
-            grace_epochs=settings.grace_epochs,
-            reduction_factor=settings.reduction_factor,
-            seed=settings.seed,
-            checkpoints=checkpoints,
+            plan,
+            checkpoints,
         )
         for loss in settings.losses
     }

@@ -3,13 +3,14 @@
 import functools
 import math
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 
 from search_spaces import SEARCH_SPACES
 from tune.records import LossRecords
-from tune.search.loss_study import LossStudy
+from tune.search.loss_study import LossStudy, SearchPlan
 
 MAX_EPOCHS = 9
 
@@ -27,16 +28,10 @@ class StudyOnDisk:
 
     def __init__(self, folder, loss="arcface", trials=8, **options):
         self.folder, self.loss = folder, loss
-        self.options = {
-            "trials": trials,
-            "max_epochs": MAX_EPOCHS,
-            "grace_epochs": 1,
-            "reduction_factor": 3,
-            "seed": 0,
-            **options,
-        }
+        given = {"max_epochs": MAX_EPOCHS, "grace_epochs": 1, "reduction_factor": 3, "seed": 0, **options}
+        self.plan = SearchPlan(trials, **given)
 
-    def open(self, **options):
+    def open(self, checkpoints=None, **changes):
         database = Path(self.folder, "study.db")
         if not database.exists():
             database.write_bytes(empty_database())
@@ -44,7 +39,8 @@ class StudyOnDisk:
             f"sqlite:///{database}", skip_compatibility_check=True, skip_table_creation=True
         )
         records = LossRecords(self.folder / self.loss)
-        return LossStudy(f"digits-{self.loss}", SEARCH_SPACES[self.loss], storage, records, **(self.options | options))
+        plan = replace(self.plan, **changes)
+        return LossStudy(f"digits-{self.loss}", SEARCH_SPACES[self.loss], storage, records, plan, checkpoints)
 
     def trials(self):
         storage = f"sqlite:///{self.folder}/study.db"

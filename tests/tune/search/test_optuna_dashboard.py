@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from search_spaces import SEARCH_SPACES
 from tune.records import LossRecords
-from tune.search.loss_study import LossStudy
+from tune.search.loss_study import LossStudy, SearchPlan
 
 optuna_dashboard = pytest.importorskip("optuna_dashboard")
 Client = pytest.importorskip("werkzeug.test").Client  # comes with Dash
@@ -37,11 +37,7 @@ def search(folder, loss, storage):
         SEARCH_SPACES[loss],
         storage,
         LossRecords(folder / loss),
-        trials=16,
-        max_epochs=MAX_EPOCHS,
-        grace_epochs=1,
-        reduction_factor=3,
-        seed=0,
+        SearchPlan(trials=16, max_epochs=MAX_EPOCHS, grace_epochs=1, reduction_factor=3, seed=0),
     )
     for _ in range(12):
         suggestion, epoch = study.ask(), 0

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from search_spaces import SEARCH_SPACES
 from tests.postgres import Proxy
 from tune.records import LossRecords
-from tune.search.loss_study import LossStudy
+from tune.search.loss_study import LossStudy, SearchPlan
 from tune.storage.retry import Retrying, StudyUnreachable
 from tune.storage.retrying_storage import REQUEST_KEY, RetryingStorage
 from tune.storage.url import VARIABLE, login
@@ -68,11 +68,7 @@ def run_search(storage, folder):
             SEARCH_SPACES["adaloss"],
             storage,
             LossRecords(folder / "adaloss"),
-            trials=7,
-            max_epochs=MAX_EPOCHS,
-            grace_epochs=1,
-            reduction_factor=3,
-            seed=0,
+            SearchPlan(trials=7, max_epochs=MAX_EPOCHS, grace_epochs=1, reduction_factor=3, seed=0),
         )
 
     study = opened_study()
