@@ -1,6 +1,8 @@
 """One Ray for all tests of a process that are not about starting one: a start costs more than most searches in it."""
 
 import contextlib
+import gc
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -34,6 +36,19 @@ class SharedRay:
             running, self._running = self._running, None
             running.close()
 
+    def settle(self, seconds: float = 120) -> None:
+        """Wait until nothing is left of what ran in it: a search that was left in the middle leaves its workers.
+
+        They end with the last reference to them, for which Python would look later.
+        """
+        import ray
+
+        deadline = time.monotonic() + seconds
+        while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
+            assert time.monotonic() < deadline, f"still at work: {ray.available_resources()}"
+            gc.collect()
+            time.sleep(0.1)
+
     @contextlib.contextmanager
     def used(self) -> Iterator[None]:
         """Have searches and confirmations that begin in this process while the context lasts run in it."""
@@ -41,8 +56,13 @@ class SharedRay:
 
         self.start()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tune.session, "connect", lambda *_: contextlib.nullcontext())
+            patch.setattr(tune.session, "connect", lambda *_: self._entered())
             yield
+
+    @contextlib.contextmanager
+    def _entered(self) -> Iterator[None]:
+        self.settle()
+        yield
 
 
 SHARED_RAY = SharedRay()

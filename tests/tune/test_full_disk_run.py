@@ -1,29 +1,31 @@
 """Whole searches and confirmations on a disk that fills up in the middle."""
 
+import contextlib
 import json
 import os
 import shlex
 import shutil
 import subprocess
-import time
+import threading
 
 import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
 
-from tests.tune.conftest import Command
+from tests.tune.happenings import let_happen
+from tune import confirm, run_search
 from tune.records import LossRecords, read_json, read_records
 
 pytestmark = pytest.mark.cluster
 
-DISK_MIB = 24  # a confirmation writes checkpoints of 28 MiB, and deletes those of runs that are over
+DISK_MIB = 24
 KIBIBYTE = 2**10
-TRIALS, EPOCHS = 3, 8
+TRIALS, EPOCHS = 2, 4
 LOSSES = ("arcface", "softmax")
 SEARCH = (
     "--dataset", "digits", "--loss", "arcface", "--loss", "softmax", "--trials", TRIALS, "--max-epochs", EPOCHS,
-    "--grace-epochs", 4, "--train-size", 320,
+    "--grace-epochs", 2, "--train-size", 320, "--no-confirm",
 )  # fmt: skip
 
 
@@ -43,13 +45,23 @@ class SmallDisk:
             except OSError:  # the search was faster
                 pass
 
-    def keep_full(self, but_kib, process):
-        """Take what the search frees, an old checkpoint for one, until it ends."""
-        deadline = time.monotonic() + 300
-        while process.poll() is None:
-            assert time.monotonic() < deadline, "it goes on as if there were space"
-            self.fill(but_kib)
-            time.sleep(0.05)
+    @contextlib.contextmanager
+    def kept_full(self, but_kib):
+        """Fill it, and take what others free, an old checkpoint for one, while the context lasts."""
+        is_over = threading.Event()
+
+        def fill():
+            while not is_over.wait(0.05):
+                self.fill(but_kib)
+
+        self.fill(but_kib)
+        thread = threading.Thread(target=fill)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
 
     def free(self):
         self._ballast.unlink()
@@ -69,31 +81,25 @@ def disk(tmp_path):
 
 
 @pytest.fixture
-def command(disk):
-    command = Command(disk.folder)
-    yield command
-    command.stop_all()
+def command(disk, here, monkeypatch):
+    """Runs a command, by default the search for a run on the disk; in epoch number `when` of all, `happens` does."""
+
+    def run(*options, when=0, happens=None, main=run_search.main):
+        place = () if main is confirm.main else ("--output", disk.folder, "--name", "run")
+        with monkeypatch.context() as patch:
+            if happens is not None:
+                let_happen(patch, {when: happens})
+            return here(main, *place, *options)
+
+    return run
 
 
-def wait_for(condition, process, seconds=300):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
-
-
-def lines(path):
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def assert_ended_in_one_line(process, folder, go_on):
-    stdout, stderr = process.communicate(timeout=300)
-    assert process.returncode == 1, stdout + stderr
-    assert stderr.count("\n") == 1, stderr
-    assert stderr.startswith(f"error: the disk of {folder} is full ("), stderr
-    assert stderr.endswith(f"; free some space, then go on with: {go_on}\n"), stderr
-    assert "Traceback" not in stdout
+def assert_ended_in_one_line(done, folder, go_on):
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith(f"error: the disk of {folder} is full ("), done.stderr
+    assert done.stderr.endswith(f"; free some space, then go on with: {go_on}\n"), done.stderr
+    assert "Traceback" not in done.stdout
 
 
 def assert_all_trials_are_there_once(folder):
@@ -124,60 +130,64 @@ def assert_all_trials_are_there_once(folder):
 
 
 # With nothing left, the database is the first that cannot be written; with 1 MiB left it can be, and so can records,
-# but not a checkpoint of 2 MiB, which a worker process writes.
-@pytest.mark.parametrize("left_kib", [0, 1024])
-def test_a_search_ends_in_one_line_and_goes_on_when_there_is_space(disk, command, left_kib):
+# but not a checkpoint of 2 MiB, which a worker process writes, beside another one.
+@pytest.mark.parametrize(("left_kib", "at_a_time"), [(0, 1), (1024, 2)])
+def test_a_search_and_its_confirmation_end_in_one_line_and_go_on_when_there_is_space(
+    disk, command, left_kib, at_a_time
+):
     folder = disk.folder / "run"
-    process = command.start("run", *SEARCH, "--no-confirm")
-    wait_for(lambda: sum(lines(folder / loss / "epochs.jsonl") for loss in LOSSES) >= 5, process)
-    disk.keep_full(left_kib, process)
     go_on = f"python tune/run_search.py --resume --output {disk.folder} --name run"
-    assert_ended_in_one_line(process, folder, go_on)
-
-    if left_kib == 0:  # and there is still no space
-        before = {path: path.read_bytes() for path in (folder / "run.json", *folder.glob("*/*.jsonl"))}
-        assert_ended_in_one_line(command.start("run", "--resume"), folder, go_on)
-        assert {path: path.read_bytes() for path in before} == before
-
+    with contextlib.ExitStack() as full:
+        done = command(
+            *SEARCH, "--max-concurrent", at_a_time, when=5, happens=lambda: full.enter_context(disk.kept_full(left_kib))
+        )
+        assert_ended_in_one_line(done, folder, go_on)
+        if left_kib == 0:  # and there is still no space
+            before = {path: path.read_bytes() for path in (folder / "run.json", *folder.glob("*/*.jsonl"))}
+            assert_ended_in_one_line(command("--resume"), folder, go_on)
+            assert {path: path.read_bytes() for path in before} == before
     disk.free()
-    done = command("run", "--resume")
+    done = command("--resume")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     assert_all_trials_are_there_once(folder)
     assert (folder / "report.html").stat().st_size > 10**6
+    if left_kib == 0:
+        assert_a_confirmation_does_so_too(disk, command, folder)
 
 
-def test_a_confirmation_ends_in_one_line_and_goes_on_when_there_is_space(disk, command):
-    folder = disk.folder / "run"
-    options = (*SEARCH, "--trials", 1, "--max-epochs", 3, "--grace-epochs", 3)
-    process = command.start("run", *options, "--confirm-seeds", 2)
-    wait_for(lambda: lines(folder / "confirm.jsonl") >= 2, process)
-    disk.fill(but_kib=0)
-    assert_ended_in_one_line(process, folder, f"python tune/run_search.py --resume --output {disk.folder} --name run")
-    for line in (folder / "confirm.jsonl").read_text().splitlines():
-        json.loads(line)
+def assert_a_confirmation_does_so_too(disk, command, folder):
+    """The disk is full when the third of its runs has begun."""
+    asked = (folder, "--confirm-seeds", 1, "--candidates", 1, "--candidate-seeds", 2)
+    done = command(*asked, main=confirm.main, when=2 * EPOCHS + 1, happens=lambda: disk.fill(but_kib=0))
+    assert_ended_in_one_line(done, folder, f"python tune/confirm.py {folder}")
+    ended = [json.loads(line)["run_id"] for line in (folder / "confirm.jsonl").read_text().splitlines()]
+    assert len(ended) >= 2
+    saved = {path.parts[-3] for path in (folder / "confirm" / "checkpoints").rglob("checkpoint.json")}
+    assert not saved & set(ended[:2])  # the checkpoint of a run that is over takes no space
     disk.free()
-    done = command("run", "--resume")
+    done = command(folder, main=confirm.main)
     assert done.returncode == 0, done.stdout + done.stderr
     results = read_records(folder / "confirm.jsonl")
     run_ids = [result["run_id"] for result in results]
-    assert len(run_ids) == len(set(run_ids)) == 2 * 3 + 2 * 2  # one candidate on three seeds, a winner on two, a loss
-    assert all(result["error"] is None and result["epochs"] == 3 for result in results)
-    assert [epoch["epoch"] for result in results for epoch in result["curve"]] == list(range(1, 4)) * len(results)
+    assert len(run_ids) == len(set(run_ids)) == 2 * 2 + 2  # one candidate on two seeds, a winner on one, of each loss
+    assert all(result["error"] is None and result["epochs"] == EPOCHS for result in results)
+    assert [epoch["epoch"] for result in results for epoch in result["curve"]] == [*range(1, EPOCHS + 1)] * len(results)
     assert {winner.name for winner in folder.glob("winner_*.json")} == {f"winner_{loss}.json" for loss in LOSSES}
 
 
-@pytest.mark.parametrize("what", ["start", "page"])
-def test_a_disk_that_is_full_at_the_beginning_or_for_the_page_is_said_too(disk, command, what):
+def test_a_disk_that_is_full_at_the_beginning_or_for_the_page_is_said_too(disk, command):
     folder = disk.folder / "run"
     options = ("--dataset", "digits", "--loss", "softmax", "--trials", 1, "--max-epochs", 1)
     options = (*options, "--grace-epochs", 1, "--no-confirm")
-    disk.fill(but_kib={"start": 0, "page": 4 * KIBIBYTE + 512}[what])  # a page takes 5 MiB
-    process = command.start("run", *options)
-    resume = f"python tune/run_search.py --resume --output {disk.folder} --name run"
-    anew = shlex.join(["python", *process.args[1:]])
-    assert_ended_in_one_line(process, folder, {"start": anew, "page": resume}[what])
+    disk.fill(but_kib=0)
+    done = command(*options)
+    assert_ended_in_one_line(done, folder, shlex.join(["python", *done.args]))
     disk.free()
-    done = command("run", *(options if what == "start" else ["--resume"]))
+    disk.fill(but_kib=4 * KIBIBYTE + 512)  # a page takes 5 MiB
+    resume = f"python tune/run_search.py --resume --output {disk.folder} --name run"
+    assert_ended_in_one_line(command(*options), folder, resume)
+    disk.free()
+    done = command("--resume")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (folder / "report.html").exists()

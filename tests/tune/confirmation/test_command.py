@@ -1,24 +1,27 @@
 """The whole confirmation, on the digits, as a user starts it."""
 
 import json
-import os
+import shutil
 import signal
 import time
 
 import pytest
 
 from analysis.load import load_run
+from tests.tune.happenings import let_happen
+from tune import confirm, run_search
 from tune.confirmation.arms import CONTROLS
-from tune.records import read_json, read_records
+from tune.records import read_json, read_records, write_json
 
 pytestmark = pytest.mark.cluster
 
+EPOCHS = 2
 BUDGET = (
-    "--dataset", "digits", "--loss", "arcface", "--loss", "adaloss", "--trials", 2, "--max-epochs", 3,
-    "--grace-epochs", 1, "--batch-size", 128, "--train-size", 262,
+    "--dataset", "digits", "--loss", "arcface", "--loss", "adaloss", "--trials", 1, "--max-epochs", EPOCHS,
+    "--grace-epochs", 1, "--batch-size", 64, "--train-size", 70, "--max-concurrent", 1,
 )  # fmt: skip
 ASKED = ("--confirm-seeds", 2, "--controls", "--robustness", 1)
-RUNS = {"candidate": 12, "winner": 4, "untuned": 4, "control": 2 * len(CONTROLS), "robustness": 3}
+RUNS = {"candidate": 6, "winner": 4, "untuned": 4, "control": 2 * len(CONTROLS), "robustness": 3}
 
 
 def results_of(folder):
@@ -48,7 +51,7 @@ def test_every_run_is_there_once(confirmed):
     assert {role: sum(r["role"] == role for r in results) for role in RUNS} == RUNS
     for result in results:
         assert result["error"] is None
-        assert result["epochs"] == len(result["curve"]) == 3
+        assert result["epochs"] == len(result["curve"]) == EPOCHS
         is_tested = result["role"] in {"winner", "untuned", "control"}
         assert (result["test_accuracy"] is not None) == is_tested
         assert (result["val_accuracy"] is None) == is_tested
@@ -84,10 +87,10 @@ def test_a_replay_applies_the_margins_of_the_other_seed(confirmed):
         partner = replay["config"]["loss_args"]["replay_of"]
         assert results[partner]["pair"] != replay["pair"]
         steps = [m for e in epochs if e["run_id"] == partner for m in e["margin_steps_rad"]]
-        assert len(steps) == 3 * ((262 + 250) // 128)
+        assert len(steps) == EPOCHS * ((70 + 250) // 64)
         # What a schedule reports of an epoch is the margin of the step after it.
         after = [epoch["margin_rad"] for epoch in replay["curve"]]
-        assert after == pytest.approx([steps[4], steps[8], steps[11]], abs=1e-7)
+        assert after == pytest.approx([steps[5], steps[9]], abs=1e-7)
 
 
 def test_the_output_ends_with_the_verdict_and_the_page(confirmed):
@@ -108,39 +111,56 @@ def test_the_records_load_as_tables(confirmed):
     assert run.confirmation["controls"] is True
 
 
-def test_resume_of_a_finished_run_changes_nothing(search, confirmed):
+def test_resume_of_a_finished_run_changes_nothing(here, search, confirmed):
     folder, done = confirmed
     before = (folder / "confirm.jsonl").read_bytes()
-    again = search("confirmed", "--resume")
+    again = here(run_search.main, "--resume", "--output", search.output, "--name", "confirmed")
     assert again.returncode == 0, again.stderr
     assert (folder / "confirm.jsonl").read_bytes() == before
     verdict = done.stdout[done.stdout.index("AdaLoss - ArcFace") :].splitlines()[0]
     assert verdict in again.stdout
 
 
-def test_a_confirmation_that_is_killed_again_and_again_ends_as_an_undisturbed_one(search, confirmed):
-    """SIGKILL in every stage, then resume: no seed twice, the same numbers, the same table."""
+def before_it_was_confirmed(folder, copy):
+    """Copy a confirmed run as its search left it."""
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("confirm*", "winner_*", "report.html"))
+    run = read_json(copy / "run.json")
+    del run["confirmation"]
+    run["invocations"] = [invocation for invocation in run["invocations"] if invocation["part"] == "search"]
+    write_json(copy / "run.json", run)
+    return copy
+
+
+def test_one_that_is_killed_and_then_told_to_stop_ends_as_an_undisturbed_one(search, confirmed, here, monkeypatch):
+    """No seed twice, the same numbers, the same table. `test_kills.py` has a kill at any write, without training."""
     undisturbed, _ = confirmed
-    folder = search.output / "killed"
-    kills = 0
-    process = search.start("killed", *BUDGET, *ASKED, "--max-concurrent", 1)
-    for enough in (1, 15, 18, 25, 31):
-        deadline = time.monotonic() + 600
-        while process.poll() is None and len(_complete_lines(folder / "confirm.jsonl")) < enough:
-            assert time.monotonic() < deadline, "waited too long"
-            time.sleep(0.05)
-        assert process.poll() is None, process.communicate()[1]
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        kills += 1
-        process = search.start("killed", "--resume")
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    assert kills == 5
+    folder = before_it_was_confirmed(undisturbed, search.output / "killed")
+    process = search.start_program("confirm.py", folder, *ASKED)
+    deadline = time.monotonic() + 600
+    in_first_stage = RUNS["candidate"] + RUNS["robustness"]
+    while len(_complete_lines(folder / "confirm.jsonl")) <= in_first_stage:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    assert in_first_stage < len(results_of(folder)) < sum(RUNS.values())
+
+    go_on = ("--resume", "--output", search.output, "--name", "killed")
+    with monkeypatch.context() as patch:
+        let_happen(patch, {1: lambda: signal.raise_signal(signal.SIGTERM)}, of="control")
+        stopped = here(run_search.main, *go_on)
+    assert (stopped.returncode, stopped.stderr) == (143, "")
+    assert "go on with: python tune/run_search.py --resume" in stopped.stdout
+    assert len(results_of(folder)) < sum(RUNS.values())
+
+    done = here(confirm.main, folder)
+    assert done.returncode == 0, done.stderr
     results = results_of(folder)
     assert len({result["run_id"] for result in results}) == len(results)
     assert without_time(results) == without_time(results_of(undisturbed))
-    assert read_json(folder / "winner_adaloss.json") == read_json(undisturbed / "winner_adaloss.json")
+    for loss in ("arcface", "adaloss"):
+        assert read_json(folder / f"winner_{loss}.json") == read_json(undisturbed / f"winner_{loss}.json")
     assert load_run(folder).accuracies("winner", "adaloss").to_dict() == (
         load_run(undisturbed).accuracies("winner", "adaloss").to_dict()
     )
@@ -148,17 +168,3 @@ def test_a_confirmation_that_is_killed_again_and_again_ends_as_an_undisturbed_on
 
 def _complete_lines(path):
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
-
-
-def test_ctrl_c_says_how_to_go_on(search):
-    process = search.start("stopped", *BUDGET, "--confirm-seeds", 2)
-    folder = search.output / "stopped"
-    deadline = time.monotonic() + 300
-    while not _complete_lines(folder / "confirm.jsonl"):
-        assert time.monotonic() < deadline, "waited too long"
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=300)
-    assert (process.returncode, err) == (130, "")
-    assert "go on with: python tune/run_search.py --resume" in out

@@ -24,6 +24,7 @@ from tune.run import search_and_confirm
 from tune.search import run as search
 from tune.settings import SearchSettings
 
+pytestmark = pytest.mark.cluster
 SETTINGS = SearchSettings(
     dataset="digits", data_dir=None, losses=("softmax",), model="ArcFaceCNN", trials=3, max_epochs=2, grace_epochs=2,
     reduction_factor=3, time_budget_min=None, train_size=200, batch_size=64, precision="float32", cpus_per_trial=1,
@@ -125,7 +126,6 @@ def test_trials_that_ran_out_of_memory_beside_each_other_run_again_alone(run):
     assert [{key: event[key] for key in place} for event in ends] == [place] * 2
 
 
-@pytest.mark.cluster
 def test_a_trial_that_breaks_takes_no_other_with_it(run, monkeypatch):
     """One at a time, each in another way: out of memory, with the GPU, and with the process, for good or once."""
     assert runner.MAX_WORKER_LOSSES == 3  # as the README tells
@@ -154,7 +154,6 @@ def test_a_trial_that_breaks_takes_no_other_with_it(run, monkeypatch):
     assert [line["epoch"] for line in lines if line["trial_id"] == FIFTH] == [1, 2]
 
 
-@pytest.mark.cluster
 def test_time_that_is_up_ends_a_search_and_leaves_no_trial_that_was_put_back(run, monkeypatch):
     late_s = 0
     requeue = search.LossStudy.requeue

@@ -187,6 +187,7 @@ class Broken(ray_tune.logger.LoggerCallback):
         raise RuntimeError("disk full")
 
 
+@pytest.mark.cluster
 def test_in_a_ray_run_the_mirror_is_fed_and_a_broken_one_ends_nothing(shared_ray, folder, tmp_path, capsys):
     from tune.loggers.callbacks import GuardedLogger
 

@@ -1,8 +1,10 @@
+import errno
 import shlex
 
 import pytest
 
 import analysis.dashboard
+import tune.confirmation.run
 from tests.tune.run_search.conftest import TEAM, write_json_run
 from tune.confirmation.run import ConfirmOutcome
 
@@ -63,6 +65,18 @@ def test_runs_that_broke_and_losses_left_out_are_errors(command, searched):
     assert "1 runs of the confirmation broke" in broken
     assert "winner-1: MemoryError: no" in broken
     assert broken.endswith("--resume --output results --name one")
+
+
+def test_a_disk_that_is_full_in_the_confirmation_is_said_with_the_searchs_command(command, existing, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tune.confirmation.run, "run_confirmation", full)
+    code, _, err = command("--resume", "--name", "one", "--confirm-seeds", 2)
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "is full; " in err or "is full (" in err
+    assert err.endswith("python tune/run_search.py --resume --output results --name one\n")
 
 
 def test_a_page_that_cannot_be_written_hides_no_result(command, searched, monkeypatch):
