@@ -16,13 +16,11 @@ if str(_HERE.parent) not in sys.path:
 
 import typer  # noqa: E402
 
-from analysis.findings import Findings, findings  # noqa: E402
-from analysis.load import load_run  # noqa: E402
+from analysis.findings import Findings, load_findings  # noqa: E402
 from analysis.report.document import Heading, to_markdown, to_text  # noqa: E402
 from analysis.report.export import as_plain, to_csv  # noqa: E402
 from analysis.report.sections import details, head, overall, verdict_blocks  # noqa: E402
 from tune.console import run_command  # noqa: E402
-from tune.records import RecordError  # noqa: E402
 
 __all__ = ["comparison", "comparison_csv", "comparison_markdown", "comparison_text"]
 
@@ -32,6 +30,10 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of text")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="print Markdown instead of text")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="print CSV instead of text, one number a line")] = False,
+    reference: Annotated[
+        str | None,
+        typer.Option(metavar="LOSS", help="what the other losses are held against  [default: as the run was planned]"),
+    ] = None,
 ) -> None:
     """Say which loss is better on each data set, by how much and how surely, and what that rests on.
 
@@ -40,28 +42,24 @@ def main(
     """
     if as_json + as_markdown + as_csv > 1:
         raise typer.BadParameter("--json, --markdown and --csv exclude each other; give one of them")
+    all_found = load_findings(runs, reference)
     if as_json:
-        print(json.dumps(comparison(runs), indent=2, allow_nan=False))
+        print(json.dumps(comparison(all_found), indent=2, allow_nan=False))
     elif as_markdown:
-        print(comparison_markdown(runs))
+        print(comparison_markdown(all_found))
     elif as_csv:
-        print(comparison_csv(runs))
+        print(comparison_csv(all_found))
     else:
-        print(comparison_text(runs))
+        print(comparison_text(all_found))
 
 
-def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Return, for each run, the data set, the budget, one entry a loss, and what its confirmation shows.
-
-    Raises:
-        RecordError: a folder holds no run, or a damaged one, or is given twice.
-    """
-    return [as_plain(found) for found in _findings(folders)]
+def comparison(all_found: Sequence[Findings]) -> list[dict[str, Any]]:
+    """Return, for each run, the data set, the budget, one entry a loss, and what its confirmation shows."""
+    return [as_plain(found) for found in all_found]
 
 
-def comparison_text(folders: Sequence[Path]) -> str:
-    """Return the comparison as text for a terminal, each run's verdict last; raises RecordError as `comparison`."""
-    all_found = _findings(folders)
+def comparison_text(all_found: Sequence[Findings]) -> str:
+    """Return the comparison as text for a terminal, each run's verdict last."""
     blocks = []
     for found in all_found:
         blocks += head(found)
@@ -70,9 +68,8 @@ def comparison_text(folders: Sequence[Path]) -> str:
     return to_text([*blocks, *overall(all_found)])
 
 
-def comparison_markdown(folders: Sequence[Path]) -> str:
-    """Return the comparison as Markdown, each run's verdict first; raises RecordError as `comparison`."""
-    all_found = _findings(folders)
+def comparison_markdown(all_found: Sequence[Findings]) -> str:
+    """Return the comparison as Markdown, each run's verdict first."""
     blocks = overall(all_found)
     for found in all_found:
         confirmed = found.is_confirmed
@@ -81,17 +78,9 @@ def comparison_markdown(folders: Sequence[Path]) -> str:
     return to_markdown(blocks)
 
 
-def comparison_csv(folders: Sequence[Path]) -> str:
-    """Return the comparison as CSV, one number a line; raises RecordError as `comparison`."""
-    return to_csv(_findings(folders))
-
-
-def _findings(folders: Sequence[Path]) -> list[Findings]:
-    places = [folder.resolve() for folder in folders]
-    for folder, place in zip(folders, places, strict=True):
-        if places.count(place) > 1:
-            raise RecordError(f"{folder}: given twice; p values are corrected over all runs, so each may be given once")
-    return findings([load_run(folder) for folder in folders])
+def comparison_csv(all_found: Sequence[Findings]) -> str:
+    """Return the comparison as CSV, one number a line."""
+    return to_csv(all_found)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python analysis/dashboard.py results/NAME --html report.html
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ if str(_HERE.parent) not in sys.path:
 
 import typer  # noqa: E402
 
-from analysis.load import Run, load_run  # noqa: E402
+from analysis.findings import Findings, check_each_once, load_findings  # noqa: E402
 from tune.console import run_command  # noqa: E402
 from tune.records import RecordError  # noqa: E402
 
@@ -37,48 +38,48 @@ def main(
         list[str] | None,
         typer.Option(metavar="NAME", help="the only name under which the live page may be asked for; repeatable"),
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(metavar="LOSS", help="what the other losses are held against  [default: as the run was planned]"),
+    ] = None,
 ) -> None:
     """Show runs: verdict, learning curves, margins, the search, paired tests, embeddings, confusion.
 
     Without --html and --png, a live page follows the runs until Ctrl-C. A run that is not finished is shown as far as
     it has come. Given a folder of runs, such as results, the live page shows all runs in it, new ones as they start.
     """
-    places = [folder.resolve() for folder in runs]
-    for folder, place in zip(runs, places, strict=True):
-        if places.count(place) > 1:
-            raise RecordError(f"{folder}: given twice; p values are corrected over all runs, so each may be given once")
+    check_each_once(runs)
     if html_file is None and png is None:
         from analysis.live.server import serve
 
-        serve(runs, host=host, port=port, interval_s=interval, allowed_hosts=allowed_host or ())
+        serve(runs, host=host, port=port, interval_s=interval, allowed_hosts=allowed_host or (), reference=reference)
         return
-    loaded = [load_run(folder) for folder in runs]
+    all_found = load_findings(runs, reference)
     if html_file is not None:
         try:
-            _write_page(loaded, html_file)
+            write_report(all_found, html_file)
         except OSError as error:
             raise RecordError(f"{html_file}: cannot be written: {error.strerror}") from None
         print(f"page: {html_file}")
     if png is not None:
-        print(f"{len(write_pictures(loaded, png))} pictures: {png}")
+        print(f"{len(write_pictures(all_found, png))} pictures: {png}")
 
 
-def write_report(folders: list[Path], target: Path) -> None:
+def write_report(all_found: Sequence[Findings], target: Path) -> None:
     """Write one self-contained page; a reader, or a kill, meets the old file or the new one and nothing between.
 
+    Args:
+        all_found: what the runs show.
+        target: the file.
+
     Raises:
-        RecordError: a folder holds no run, or a damaged one.
         OSError: the page cannot be written.
     """
-    _write_page([load_run(folder) for folder in folders], target)
-
-
-def _write_page(runs: list[Run], target: Path) -> None:
     from analysis.page import page_html
 
     if target.is_dir():
         raise IsADirectoryError(None, "it is a folder")
-    text = page_html(runs)
+    text = page_html(all_found)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -87,11 +88,13 @@ def _write_page(runs: list[Run], target: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_pictures(runs: list[Run], folder: Path, *, width_px: int = 800, scale: float = 2.0) -> list[Path]:
+def write_pictures(
+    all_found: Sequence[Findings], folder: Path, *, width_px: int = 800, scale: float = 2.0
+) -> list[Path]:
     """Write every picture as KEY.png and return the paths.
 
     Args:
-        runs: to draw.
+        all_found: what the runs show.
         folder: where to; made if its parent exists.
         width_px: of the pictures before scaling; heights are the pictures' own.
         scale: pixels of the file for each.
@@ -115,7 +118,7 @@ def write_pictures(runs: list[Run], folder: Path, *, width_px: int = 800, scale:
             "opts": {"format": "png", "width": width_px, "height": picture.figure.layout.height, "scale": scale},
         }
         for page in PAGES
-        for picture in page.build(runs).pictures
+        for picture in page.build(all_found).pictures
     ]
     try:
         # Without mathjax=False it would load a script from the network.

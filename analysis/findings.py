@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from analysis.load import Run
+from analysis.arms import Pair, compared
+from analysis.load import Run, load_run
 from analysis.statistics.budget import Spent, caveats, spending
 from analysis.statistics.claims import Claim, adaptivity, claims
 from analysis.statistics.convergence import Speed, convergence
 from analysis.statistics.robustness import Robustness, robustness
-from analysis.statistics.verdict import CONTROLS, Verdict, verdicts
+from analysis.statistics.verdict import Verdict, verdicts
+from tune.records import RecordError
+from tune.records.roles import CONTROLS
 
-__all__ = ["Accuracy", "Findings", "findings", "search_summary"]
+__all__ = ["Accuracy", "Findings", "check_each_once", "findings", "load_findings", "search_summary"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,39 @@ class Findings:
     def is_confirmed(self) -> bool:
         """Whether any paired seed, or random draw, has a result."""
         return bool(self.accuracies or self.robustness)
+
+    @property
+    def main_pairs(self) -> tuple[Pair, ...]:
+        """What the run asks: its primary comparisons, or where its losses allow none, those with the baselines."""
+        pairs = compared(self.run.losses, self.run.reference)
+        return tuple(pair for pair in pairs if pair.kind == "primary") or tuple(pairs)
+
+    @property
+    def main_verdicts(self) -> tuple[Verdict, ...]:
+        """The answers to that, as far as there are any."""
+        return tuple(v for v in self.verdicts if Pair(v.kind, v.first, v.second) in self.main_pairs)
+
+
+def load_findings(folders: Sequence[Path], reference: str | None = None) -> list[Findings]:
+    """Read runs and return what they show.
+
+    Args:
+        folders: of the runs.
+        reference: the loss that the others are held against in all of them; None for each run's own.
+
+    Raises:
+        RecordError: a folder holds no run, or a damaged one, or is given twice, or its run does not have the reference.
+    """
+    check_each_once(folders)
+    return findings([load_run(folder).against(reference) for folder in folders])
+
+
+def check_each_once(folders: Sequence[Path]) -> None:
+    """Raise RecordError where two names are of the same folder: its run would count twice."""
+    places = [folder.resolve() for folder in folders]
+    for folder, place in zip(folders, places, strict=True):
+        if places.count(place) > 1:
+            raise RecordError(f"{folder}: given twice; p values are corrected over all runs, so each may be given once")
 
 
 def findings(runs: Sequence[Run]) -> list[Findings]:

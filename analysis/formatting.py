@@ -1,30 +1,11 @@
-"""How losses and numbers are written for people: the same everywhere."""
+"""How numbers are written for people: the same everywhere."""
 
 import math
 from collections.abc import Iterable
 
 from analysis.statistics.stats import Interval
 
-__all__ = ["duration", "interval_pp", "listed", "name_of", "p_value", "percent", "points"]
-
-_NAMES = {
-    "adaloss": "AdaLoss",
-    "adaloss_per_class": "AdaLoss per class",
-    "arcface": "ArcFace",
-    "softmax": "softmax",
-    "norm_softmax": "normalised softmax",
-    "mean_margin": "mean-margin ArcFace",
-    "final_margin": "final-margin ArcFace",
-    "linear_ramp": "linear-ramp ArcFace",
-    "gated": "gated ArcFace",
-    "yoked_replay": "yoked-replay ArcFace",
-    "gate_off": "ungated AdaLoss",
-}
-
-
-def name_of(arm: str) -> str:
-    """Return the name of a loss or a control; what is not known keeps its own, without what no terminal should get."""
-    return _NAMES.get(arm) or "".join(c if c.isprintable() else "?" for c in arm)
+__all__ = ["duration", "interval_pp", "listed", "p_value", "percent", "points"]
 
 
 def percent(share: float) -> str:

@@ -1,15 +1,16 @@
 """Reads runs as tables."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from analysis.arms import default_reference
 from tune.records import RecordError, current_epochs, read_json
+from tune.records.roles import ADAPTIVE, JUDGED_ON_VALIDATION
 from tune.records.schema import (
-    JUDGED_ON_VALIDATION,
     RUN_FIELDS,
     SEED_EPOCH_FIELDS,
     TRIAL_EPOCH_FIELDS,
@@ -40,6 +41,7 @@ class Run:
             failed, and accuracy, which is of the split that the role is judged on and chance for a run that failed.
         seed_epochs: one row an epoch of such a run, finished or not, as recorded.
         winners: ``winner_<loss>.json`` by loss.
+        asked_reference: what a reader wants the losses held against, None for what the run was planned with.
     """
 
     folder: Path
@@ -49,6 +51,7 @@ class Run:
     seed_runs: pd.DataFrame
     seed_epochs: pd.DataFrame
     winners: dict[str, dict[str, Any]]
+    asked_reference: str | None = None
 
     @property
     def dataset(self) -> str:
@@ -59,6 +62,29 @@ class Run:
     def losses(self) -> list[str]:
         """Losses in the order in which they were asked for."""
         return list(self.info["settings"]["losses"])
+
+    @property
+    def planned_reference(self) -> str:
+        """The loss against which the others were to be held when the run was started."""
+        planned = self.info["settings"].get("reference")
+        return default_reference(self.losses) if planned is None else str(planned)
+
+    @property
+    def reference(self) -> str:
+        """The loss against which the others are held."""
+        return self.planned_reference if self.asked_reference is None else self.asked_reference
+
+    def against(self, reference: str | None) -> "Run":
+        """Return the same run with another loss as its reference; None for the one that it was planned with.
+
+        Raises:
+            RecordError: the run has no such loss.
+        """
+        if reference is not None and reference not in self.losses:
+            raise RecordError(
+                f"--reference {reference}: {self.folder} has {', '.join(self.losses)}; choose one of them"
+            )
+        return replace(self, asked_reference=reference)
 
     @property
     def num_classes(self) -> int:
@@ -82,7 +108,7 @@ class Run:
         another winner since: None means the winner as it is now, whose controls are AdaLoss's.
         """
         if trial_id is None and role in {"candidate", "winner", "control"}:
-            trial_id = self.winners.get("adaloss" if role == "control" else arm, {}).get("trial_id")
+            trial_id = self.winners.get(ADAPTIVE if role == "control" else arm, {}).get("trial_id")
         runs = self._runs_by_arm.get((role, arm), self.seed_runs.iloc[:0])
         if trial_id is not None:
             runs = runs[(runs["trial_id"] == trial_id) | runs["trial_id"].isna()]
@@ -98,6 +124,11 @@ class Run:
         """Return the arms that have a run in a role: losses in the order asked for, then others by name."""
         found = {arm for other, arm in self._runs_by_arm if other == role}
         return [loss for loss in self.losses if loss in found] + sorted(found - set(self.losses))
+
+    @property
+    def all_arms(self) -> list[str]:
+        """Return the losses in the order asked for, then by name the other arms of the confirmation."""
+        return [*self.losses, *sorted({arm for _, arm in self._runs_by_arm} - set(self.losses))]
 
     @cached_property
     def _runs_by_arm(self) -> dict[tuple[str, str], pd.DataFrame]:
@@ -152,6 +183,9 @@ def _load_info(path: Path) -> dict[str, Any]:
             raise RecordError(f"{path}: the search space of {loss} is missing; the file was damaged or edited")
         if Path(loss).name != loss or loss in {".", ".."} or not loss.isprintable():
             raise RecordError(f"{path}: {loss!r} is no name of a loss; the file was damaged or edited")
+    reference = info["settings"].get("reference")
+    if reference is not None and reference not in info["settings"]["losses"]:
+        raise RecordError(f"{path}: the reference {reference!r} is none of its losses; the file was damaged or edited")
     return info
 
 

@@ -8,28 +8,29 @@ import base64
 import hashlib
 import html
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from analysis.load import Run
+from analysis.findings import Findings
 from analysis.page_assets import SCRIPT, STYLE
 from analysis.plots import GRAPH_CONFIG, PAGES, Page, Picture, Sheet, Table, download_name
-from analysis.plots.picture import named
+from analysis.plots.picture import labels
 from analysis.plots.style import TEMPLATE
 
 __all__ = ["STYLE", "page_html"]
 
 
-def page_html(runs: list[Run]) -> str:
+def page_html(all_found: Sequence[Findings]) -> str:
     """Return the file's text.
 
     Args:
-        runs: to show together, such as those of several data sets.
+        all_found: what runs show that are to be seen together, such as those of several data sets.
     """
-    sheets = [(page, page.build(runs)) for page in PAGES]
-    title = "Losses compared: " + ", ".join(run.label for run in named(runs))
+    sheets = [(page, page.build(all_found)) for page in PAGES]
+    title = "Losses compared: " + ", ".join(labels([found.run for found in all_found]))
     policy = (
         f"default-src 'none'; script-src {_hash(_plotlyjs())} {_hash(SCRIPT)}; style-src 'unsafe-inline'; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'"

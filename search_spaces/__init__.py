@@ -1,12 +1,25 @@
 """Search spaces, one file a loss, all with the same shared part."""
 
-from search_spaces.adaloss import ADALOSS, ADALOSS_PER_CLASS
-from search_spaces.arcface import ARCFACE
+import pkgutil
+from importlib import import_module
+
 from search_spaces.common import Parameter, SearchSpace
-from search_spaces.softmax import NORM_SOFTMAX, SOFTMAX
 
 __all__ = ["SEARCH_SPACES", "Parameter", "SearchSpace"]
 
-SEARCH_SPACES: dict[str, SearchSpace] = {
-    space.loss: space for space in (SOFTMAX, NORM_SOFTMAX, ARCFACE, ADALOSS, ADALOSS_PER_CLASS)
-}
+
+def _collected() -> dict[str, SearchSpace]:
+    """Return every space that a module of this package holds, by loss; those with fewer parameters come first.
+
+    Raises:
+        ValueError: a loss has two spaces.
+    """
+    found: dict[str, SearchSpace] = {}
+    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
+        for space in vars(import_module(module.name)).values():
+            if isinstance(space, SearchSpace) and found.setdefault(space.loss, space) is not space:
+                raise ValueError(f"{module.name}: there is another search space of {space.loss}")
+    return dict(sorted(found.items(), key=lambda item: (len(item[1].parameters), item[0])))
+
+
+SEARCH_SPACES: dict[str, SearchSpace] = _collected()

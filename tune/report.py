@@ -14,6 +14,8 @@ from tune.settings import ConfirmSettings, SearchSettings
 if TYPE_CHECKING:
     from ray.tune import Callback
 
+    from analysis.findings import Findings
+
 __all__ = ["confirm_and_report", "interrupted", "loggers", "report", "show"]
 
 REPORT_FILE = "report.html"
@@ -74,11 +76,14 @@ def interrupted(signal: str, go_on: str, console: Console) -> int:
     return 130 if signal == "SIGINT" else 143
 
 
-def show(folder: Path, console: Console) -> None:
-    """Print what there is to say about a run."""
+def show(folder: Path, console: Console) -> "list[Findings]":
+    """Print what there is to say about a run, and return it."""
     from analysis.compare import comparison_text
+    from analysis.findings import load_findings
 
-    console.print(comparison_text([folder]), markup=False, highlight=False, soft_wrap=True)
+    found = load_findings([folder])
+    console.print(comparison_text(found), markup=False, highlight=False, soft_wrap=True)
+    return found
 
 
 def report(folder: Path, console: Console) -> None:
@@ -88,10 +93,10 @@ def report(folder: Path, console: Console) -> None:
     """
     from analysis.dashboard import write_report
 
-    show(folder, console)
+    found = show(folder, console)
     page = folder / REPORT_FILE
     try:
-        write_report([folder], page)
+        write_report(found, page)
     except OSError as error:
         raise UserError(f"{page} cannot be written: {error.strerror}; the results are in {folder}") from None
     console.print(f"page: {page}", markup=False, highlight=False, soft_wrap=True)

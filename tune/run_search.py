@@ -43,8 +43,15 @@ def main(
     loss: Annotated[
         list[str] | None,
         typer.Option(
-            help="arcface, adaloss, adaloss_per_class, softmax or norm_softmax; repeatable  "
+            help="a loss that has a file in search_spaces/; an unknown name is answered with all; repeatable  "
             "[default: arcface, adaloss, softmax]"
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOSS",
+            help="the loss against which the others are held  [default: arcface beside adaloss, else the first loss]",
         ),
     ] = None,
     model: Annotated[

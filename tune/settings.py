@@ -90,6 +90,7 @@ class SearchSettings:
         address: of a Ray cluster, "auto", "local", or None to find out.
         seed: of draws, splits, weights, order and augmentation.
         study_storage: URL of a team's database for the studies, without its password, or None for the run's own file.
+        reference: the loss against which the others are held, or None for ArcFace beside AdaLoss, else the first.
     """
 
     dataset: str
@@ -113,6 +114,7 @@ class SearchSettings:
     address: str | None
     seed: int
     study_storage: str | None = None
+    reference: str | None = None
 
     # A resumed run may move to another machine, but not change what is compared.
     MOVABLE = frozenset(
@@ -167,6 +169,9 @@ class SearchSettings:
                 raise UserError(f"unknown loss {loss!r}{_nearest(loss, SEARCH_SPACES)}; known: {known}")
         if len(set(self.losses)) < len(self.losses):
             raise UserError(f"each --loss may be given once, got {', '.join(self.losses)}")
+        if self.reference is not None and self.reference not in self.losses:
+            nearest = _nearest(self.reference, self.losses)
+            raise UserError(f"--reference {self.reference!r} is none of the losses{nearest}: {', '.join(self.losses)}")
         if self.model and self.model not in MODELS:
             raise UserError(f"unknown model {self.model!r}{_nearest(self.model, MODELS)}; known: {', '.join(MODELS)}")
         self._validate_numbers()

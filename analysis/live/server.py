@@ -17,12 +17,14 @@ from typing import Any
 from dash import Dash, Input, Output, State, html, no_update, set_props
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from analysis.findings import Findings, findings
 from analysis.live.blocks import Block, blocks_of, digest, head_of, slots_of, style_of
 from analysis.live.follow import FollowedRun, runs_in
 from analysis.live.frame import frame, index_page
 from analysis.live.state import state_of
+from analysis.load import Run
 from analysis.plots import PAGES, Page, Sheet
-from analysis.plots.picture import NamedRun, PassingNote, named
+from analysis.plots.picture import PassingNote, labels
 from tune.records import RecordError
 
 __all__ = ["build_app", "serve"]
@@ -39,16 +41,19 @@ class _Runs:
     Args:
         folders: of the runs, or that hold runs.
         interval_s: browsers that ask in quick succession make it look at the files once.
+        reference: the loss that the others are held against in runs that have it; None for each run's own.
     """
 
-    def __init__(self, folders: Iterable[Path], interval_s: float) -> None:
+    def __init__(self, folders: Iterable[Path], interval_s: float, reference: str | None = None) -> None:
         self._folders = list(folders)
+        self._reference = reference
         self._followed: list[FollowedRun] = []
         self._interval_s = interval_s
         self._looked = -float("inf")
         self._lock = threading.Lock()
         self._start = secrets.token_hex(4)  # a browser that outlives the server has something of another one
         self._changes = 0
+        self._found: list[Findings] | None = None  # computed once a change, whatever pages are looked at
         self._blocks: dict[str, list[Block]] = {}
         self._stale: dict[str, float] = {}  # when to draw a page again that lacks what may have come meanwhile
 
@@ -60,6 +65,7 @@ class _Runs:
                 changed = [followed.update() for followed in self._followed]  # all of them, whatever the first says
                 if others or any(changed):
                     self._changes += 1
+                    self._found = None
                     self._blocks.clear()
                 self._looked = time.monotonic()
             if page.key in self._blocks and time.monotonic() >= self._stale.get(page.key, float("inf")):
@@ -81,7 +87,9 @@ class _Runs:
         if not runs:
             return []
         try:
-            sheet = page.build(runs)
+            if self._found is None:
+                self._found = findings([self._as_asked(run) for run in runs])
+            sheet = page.build(self._found)
         except Exception as error:  # noqa: BLE001  a page that cannot be drawn must not end the others
             _LOG.exception("the page %r cannot be drawn", page.title)
             sheet = Sheet(notes=(f"This page cannot be drawn: {type(error).__name__}: {error}",))
@@ -90,9 +98,13 @@ class _Runs:
             self._stale[page.key] = time.monotonic() + _PASSING_S
         return blocks_of(page.key, sheet)
 
+    def _as_asked(self, run: Run) -> Run:
+        return run.against(self._reference) if self._reference in run.losses else run
+
     def _head(self) -> list[Any]:
         shown = [(followed, followed.run) for followed in self._followed if followed.run is not None]
-        names = [_name_of(run) for run in named([run for _, run in shown])]
+        runs = [run for _, run in shown]
+        names = [_name_of(run, label) for run, label in zip(runs, labels(runs), strict=True)]
         now = time.time()
         return head_of([(n, state_of(followed, run, now)) for n, (followed, run) in zip(names, shown, strict=True)])
 
@@ -102,22 +114,25 @@ class _Runs:
             if followed.problem is not None:
                 kept = "; shown as it was before" if followed.run is not None else "; nothing to show of it yet"
                 texts.append(f"{followed.problem}{kept}")
+            if followed.run is not None and self._reference is not None and self._reference not in followed.run.losses:
+                losses = ", ".join(followed.run.losses)
+                texts.append(f"{followed.folder}: --reference {self._reference} is none of its losses ({losses})")
         return [html.P(text, className="problem") for text in texts]
 
 
-def _name_of(run: NamedRun) -> str:
-    partial = run.run.info["dataset"]["partial"]
-    return f"{run.label} (a part of the training images)" if partial else run.label
+def _name_of(run: Run, label: str) -> str:
+    return f"{label} (a part of the training images)" if run.info["dataset"]["partial"] else label
 
 
-def build_app(folders: Sequence[Path], interval_s: float) -> Dash:
+def build_app(folders: Sequence[Path], interval_s: float, reference: str | None = None) -> Dash:
     """Return the page as a Dash app.
 
     Args:
         folders: of the runs, which they need not hold yet, or folders of such folders, of which all are shown.
         interval_s: seconds between updates.
+        reference: the loss that the others are held against in runs that have it; None for each run's own.
     """
-    runs = _Runs(folders, interval_s)
+    runs = _Runs(folders, interval_s, reference)
     app = Dash(
         __name__,
         title="Losses compared, live",
@@ -266,6 +281,7 @@ def serve(
     port: int = 8050,
     interval_s: float = 3.0,
     allowed_hosts: Sequence[str] = (),
+    reference: str | None = None,
 ) -> None:
     """Show the live page until Ctrl-C.
 
@@ -275,6 +291,7 @@ def serve(
         port: 0 for any that is free.
         interval_s: seconds between updates.
         allowed_hosts: names under which browsers may ask for it; with none, any where it listens beyond this machine.
+        reference: the loss that the others are held against in runs that have it; None for each run's own.
 
     Raises:
         RecordError: a folder does not exist, or the address cannot be listened on.
@@ -282,7 +299,7 @@ def serve(
     for folder in folders:
         if not folder.is_dir():
             raise RecordError(f"{folder}: there is no such folder")
-    app = build_app(folders, interval_s)
+    app = build_app(folders, interval_s, reference)
     with _listening(host, port) as listener:
         address, bound_port = listener.getsockname()[:2]
         protected: _Wsgi = app.server.wsgi_app

@@ -8,10 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.formatting import name_of, percent
+from analysis.arms import name_of
+from analysis.formatting import percent
 from analysis.live.follow import FollowedRun
 from analysis.load import Run
 from analysis.plots.bands import best_trial
+from tune.records.roles import ADAPTIVE
 
 __all__ = ["State", "is_locked", "state_of"]
 
@@ -91,7 +93,7 @@ def _confirmation_complete(run: Run) -> bool:
         return True
     wanted = {"winner": asked.get("seeds", 0), "untuned": asked.get("seeds", 0)}
     wanted |= {"control": asked.get("seeds", 0), "robustness": asked.get("robustness", 0)}
-    needed = {"winner": bool(wanted["winner"]), "control": bool(asked.get("controls")) and "adaloss" in run.winners}
+    needed = {"winner": bool(wanted["winner"]), "control": bool(asked.get("controls")) and ADAPTIVE in run.winners}
     for role, count in wanted.items():
         arms = run.arms(role)
         if needed.get(role) and not arms:

@@ -1,4 +1,4 @@
-"""Pictures of runs: pure functions from loaded runs to plotly figures, page by page."""
+"""Pictures of runs: pure functions from what runs show to plotly figures, page by page."""
 
 from analysis.plots.confusion import build_confusion
 from analysis.plots.controls import build_controls

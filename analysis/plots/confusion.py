@@ -1,12 +1,13 @@
 """Confusion matrices of the winners on the test split."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from analysis.findings import Findings
 from analysis.load import Run
 from analysis.plots.margins import BAR_PX, bar, class_labels, class_names, class_ticks
 from analysis.plots.paired import nothing_tested
@@ -20,9 +21,9 @@ _MOST_CLASSES = 200
 _MOST_NARROW = 40  # classes that fit into a column
 
 
-def build_confusion(runs: list[Run]) -> Sheet:
+def build_confusion(all_found: Sequence[Findings]) -> Sheet:
     """Return the page."""
-    return collect(runs, confusion_matrices)
+    return collect(all_found, confusion_matrices)
 
 
 def confusion_counts(run: Run, arm: str) -> tuple[NDArray[np.int64] | None, int]:

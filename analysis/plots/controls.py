@@ -1,10 +1,11 @@
 """Controls: whether adaptivity is what helps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pandas as pd
 
+from analysis.findings import Findings
 from analysis.formatting import listed
 from analysis.formatting import percent as percent_text
 from analysis.load import Run
@@ -12,20 +13,22 @@ from analysis.plots.bands import SeedCurves, add_band, curves_of_role
 from analysis.plots.forest import few_seeds, forest, strip, two_lines
 from analysis.plots.paired import comparisons, failures, nothing_tested
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect, named
-from analysis.plots.style import arm_name, look, new_figure, percent, shown
-from analysis.plots.tables import verdict_table, verdicts_by_run
-from analysis.statistics.claims import adaptivity
-from analysis.statistics.verdict import CONTROLS
+from analysis.plots.style import arm_name, new_figure, percent, shown
+from analysis.plots.tables import verdict_table
+from tune.records.roles import ADAPTIVE, CONTROLS
 
 __all__ = ["build_controls", "control_accuracies", "control_differences", "control_margins"]
 
 
-def build_controls(runs: list[Run]) -> Sheet:
+_MADE_OF = (ADAPTIVE, "arcface")  # the losses of which controls are variants
+
+
+def build_controls(all_found: Sequence[Findings]) -> Sheet:
     """Return the page: what the controls say, then the pictures."""
-    sheet = collect(runs, control_accuracies, control_differences, control_margins)
-    by_run = verdicts_by_run(named(runs))
-    lines = [f"{run.prefix}{said}" for run, found in by_run if (said := adaptivity(found))]
-    table = verdict_table(by_run, "control")
+    sheet = collect(all_found, control_accuracies, control_differences, control_margins)
+    runs = named(all_found)
+    lines = [f"{run.prefix}{run.found.adaptivity}" for run in runs if run.found.adaptivity]
+    table = verdict_table(runs, "control")
     return replace(sheet, lines=tuple(lines), tables=(table,) if table else ())
 
 
@@ -47,7 +50,7 @@ def control_accuracies(named_run: NamedRun) -> Iterator[Picture | str]:
     if not arms:
         yield f"{title}: {_why_not(run)}"
         return
-    losses = [loss for loss in ("adaloss", "arcface") if loss in run.arms("winner")]
+    losses = [loss for loss in _MADE_OF if loss in run.arms("winner")]
     values: dict[str, pd.Series] = {loss: run.accuracies("winner", loss) for loss in losses}
     values |= {arm: run.accuracies("control", arm) for arm in arms}
     key = f"controls-{named_run.slug}"
@@ -59,7 +62,7 @@ def control_accuracies(named_run: NamedRun) -> Iterator[Picture | str]:
         title,
         f"One point a seed, bars are means. The highest mean, {percent_text(max(means.values()))}, has "
         f"{listed(highest)}; whether that is more than chance, the differences say.{failed}",
-        strip(key, values, percent).update_xaxes(title_text="test accuracy (%)"),
+        strip(key, values, percent, named_run.looks).update_xaxes(title_text="test accuracy (%)"),
     )
 
 
@@ -67,7 +70,7 @@ def control_differences(named_run: NamedRun) -> Iterator[Picture | str]:
     """Draw AdaLoss minus each control."""
     run, key = named_run.run, f"control-differences-{named_run.slug}"
     title = f"AdaLoss minus each control on {named_run.label}"
-    found = comparisons(run, "control")
+    found = comparisons(named_run.found, "control")
     if not found:
         if _arms(run):
             yield f"{title}: AdaLoss and the controls have no seed in common yet."
@@ -82,7 +85,7 @@ def control_differences(named_run: NamedRun) -> Iterator[Picture | str]:
         title,
         f"By 95 % t intervals, not corrected for their number, AdaLoss is {text}; n {found[0].result.n}."
         f"{few_seeds(found)}",
-        forest(key, found, dots=True, names=names),
+        forest(key, found, named_run.looks, dots=True, names=names),
     )
 
 
@@ -91,7 +94,7 @@ def control_margins(named_run: NamedRun) -> Iterator[Picture | str]:
     run, key = named_run.run, f"control-margins-{named_run.slug}"
     title = f"Margins that the controls applied on {named_run.label}"
     arms = _arms(run)
-    curves: dict[str, SeedCurves | None] = {"adaloss": curves_of_role(run, "winner", "adaloss")}
+    curves: dict[str, SeedCurves | None] = {ADAPTIVE: curves_of_role(run, "winner", ADAPTIVE)}
     curves |= {arm: curves_of_role(run, "control", arm) for arm in arms}
     found = {arm: curve for arm, curve in curves.items() if curve is not None and curve.has("margin_rad")}
     if not arms:
@@ -101,7 +104,7 @@ def control_margins(named_run: NamedRun) -> Iterator[Picture | str]:
         return
     figure = new_figure(key, height=420)
     for arm, curve in found.items():
-        style = look(arm)
+        style = named_run.look(arm)
         add_band(figure, curve, "margin_rad", name=shown(arm), colour=style.colour, unit=" rad", dash=style.dash)
     figure.update_xaxes(title_text="epoch")
     figure.update_yaxes(title_text="applied margin (rad)", rangemode="tozero")

@@ -1,24 +1,25 @@
 """Learning curves of the best configuration of each loss, one by one and side by side."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
 
+from analysis.findings import Findings
 from analysis.load import Run
 from analysis.plots.bands import SeedCurves, add_band, curves_of_role, curves_of_trial
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect, named, slug
-from analysis.plots.style import GREY, INK, arm_name, log_ticks, look, new_figure, percent, shown
+from analysis.plots.style import GREY, INK, arm_name, log_ticks, new_figure, percent, shown
 from analysis.plots.tables import speed_table
 
 __all__ = ["build_curves", "comparison_curves", "loss_curves"]
 
 
-def build_curves(runs: list[Run]) -> Sheet:
+def build_curves(all_found: Sequence[Findings]) -> Sheet:
     """Return the page."""
-    table = speed_table(named(runs))
-    return replace(collect(runs, loss_curves, comparison_curves), tables=(table,) if table else ())
+    table = speed_table(named(all_found))
+    return replace(collect(all_found, loss_curves, comparison_curves), tables=(table,) if table else ())
 
 
 def validated_curves(run: Run, loss: str) -> SeedCurves | None:
@@ -44,11 +45,11 @@ def loss_curves(named_run: NamedRun) -> Iterator[Picture | str]:
             continue
         key = slug("curves", named_run.slug, loss)
         figure = new_figure(key, height=130 + 195 * len(panels), rows=len(panels), shared=True)
-        _add_pair(figure, curves, loss, "accuracy", row=1)
+        _add_pair(figure, curves, named_run.look(loss).colour, "accuracy", row=1)
         tested = _add_test(figure, run, loss)
         figure.update_yaxes(title_text="accuracy (%)", row=1)
         if "loss" in panels:
-            _add_pair(figure, curves, loss, "loss", row=2)
+            _add_pair(figure, curves, named_run.look(loss).colour, "loss", row=2)
             _scale_losses(figure)
         figure.update_xaxes(title_text="epoch", row=len(panels))
         yield Picture(key, title, " ".join(filter(None, [_what(curves), _gap(curves), tested])), figure)
@@ -63,10 +64,10 @@ def _scale_losses(figure: go.Figure) -> None:
         figure.update_yaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], row=2)
 
 
-def _add_pair(figure: go.Figure, curves: SeedCurves, loss: str, what: str, *, row: int) -> None:
+def _add_pair(figure: go.Figure, curves: SeedCurves, own_colour: str, what: str, *, row: int) -> None:
     """Add training and validation; accuracies in percent."""
     in_percent = what == "accuracy"
-    sides = (("train", "training", GREY, "dash", 1.6), ("val", "validation", look(loss).colour, "solid", 2.4))
+    sides = (("train", "training", GREY, "dash", 1.6), ("val", "validation", own_colour, "solid", 2.4))
     for prefix, name, colour, dash, width in sides:
         if curves.has(f"{prefix}_{what}"):
             add_band(
@@ -146,7 +147,7 @@ def comparison_curves(named_run: NamedRun) -> Iterator[Picture | str]:
                 curve,
                 "val_accuracy",
                 name=shown(loss),
-                colour=look(loss).colour,
+                colour=named_run.look(loss).colour,
                 unit=" %",
                 row=row,
                 legend=row == 1,

@@ -1,16 +1,17 @@
 """Embeddings: angles of test images to their class and to the nearest other, before and after training."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from analysis.findings import Findings
 from analysis.load import Run
 from analysis.plots.paired import nothing_tested
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect, slug
-from analysis.plots.style import GREY, arm_name, look, new_figure, points, tint
+from analysis.plots.style import GREY, arm_name, new_figure, points, tint
 
 __all__ = ["angle_counts", "angle_histograms", "build_embeddings"]
 
@@ -18,9 +19,9 @@ WHEN = {"before": "before training", "after": "after training"}
 Counts = NDArray[np.int64]  # (bins,), equal bins over [0, pi] rad
 
 
-def build_embeddings(runs: list[Run]) -> Sheet:
+def build_embeddings(all_found: Sequence[Findings]) -> Sheet:
     """Return the page."""
-    return collect(runs, angle_histograms)
+    return collect(all_found, angle_histograms)
 
 
 def angle_counts(run: Run, arm: str) -> tuple[dict[str, dict[str, Counts]], int]:
@@ -44,8 +45,8 @@ def angle_histograms(named_run: NamedRun) -> Iterator[Picture | str]:
         return
     limits = _limits([table for tables, _ in drawn.values() for table in tables.values()])
     for arm, (tables, seeds) in drawn.items():
-        key = slug("angles", named_run.slug, arm)
-        yield Picture(key, f"{arm_name(arm)}: {title}", _caption(tables, seeds), _figure(key, arm, tables, limits))
+        key, colour = slug("angles", named_run.slug, arm), named_run.look(arm).colour
+        yield Picture(key, f"{arm_name(arm)}: {title}", _caption(tables, seeds), _figure(key, colour, tables, limits))
 
 
 def _limits(tables: list[dict[str, Counts]]) -> list[float]:
@@ -57,14 +58,14 @@ def _limits(tables: list[dict[str, Counts]]) -> list[float]:
     return [max((filled[0] - 1) * width, 0.0), min((filled[-1] + 2) * width, math.pi)]
 
 
-def _figure(key: str, arm: str, tables: dict[str, dict[str, Counts]], limits: list[float]) -> go.Figure:
+def _figure(key: str, colour: str, tables: dict[str, dict[str, Counts]], limits: list[float]) -> go.Figure:
     figure = new_figure(key, height=480, rows=2, shared=True, gap=0.08)
     looks = {
-        "own": ("own class", look(arm).colour, 0.45),
+        "own": ("own class", colour, 0.45),
         "nearest_other": ("nearest other", GREY, 0.3),
     }
     for row, when in enumerate(WHEN, start=1):
-        for to, (name, colour, opacity) in looks.items():
+        for to, (name, shade, opacity) in looks.items():
             counts = tables[when][to]
             if not counts.sum():
                 continue
@@ -75,9 +76,9 @@ def _figure(key: str, arm: str, tables: dict[str, dict[str, Counts]], limits: li
                     x=points((edges[:-1] + edges[1:]) / 2),
                     y=points(share),
                     mode="lines",
-                    line={"color": colour, "width": 1.6, "shape": "hvh"},
+                    line={"color": shade, "width": 1.6, "shape": "hvh"},
                     fill="tozeroy",
-                    fillcolor=tint(colour, opacity),
+                    fillcolor=tint(shade, opacity),
                     name=name,
                     legendgroup=to,
                     showlegend=row == 1,

@@ -1,15 +1,16 @@
 """Rows of differences with their intervals, and rows of accuracies."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.arms import Look
 from analysis.formatting import interval_pp, p_value, points
 from analysis.formatting import percent as percent_text
-from analysis.plots.style import GREY, INK, arm_name, look, new_figure, percent, shown
+from analysis.plots.style import GREY, INK, arm_name, new_figure, percent, shown
 from analysis.statistics.stats import MIN_SEEDS, PairedDifference
 
 __all__ = ["Comparison", "described", "few_seeds", "forest", "row_name", "strip", "two_lines"]
@@ -60,12 +61,20 @@ def few_seeds(found: Sequence[Comparison]) -> str:
     return f" With fewer than {MIN_SEEDS} seeds (here {least}) no exact test can come below 0.05."
 
 
-def forest(key: str, found: Sequence[Comparison], *, dots: bool, names: Sequence[str] | None = None) -> go.Figure:
+def forest(
+    key: str,
+    found: Sequence[Comparison],
+    looks: Mapping[str, Look],
+    *,
+    dots: bool,
+    names: Sequence[str] | None = None,
+) -> go.Figure:
     """Return a forest plot: a row a comparison, with the mean, both intervals and, if asked, each seed.
 
     Args:
         key: of the picture.
         found: rows, from top to bottom.
+        looks: of the arms.
         dots: whether to draw each seed's difference.
         names: of the rows, neutralised; made of the arms where None.
     """
@@ -74,7 +83,7 @@ def forest(key: str, found: Sequence[Comparison], *, dots: bool, names: Sequence
     for place, comparison in enumerate(found):
         if dots:
             _add_dots(figure, place, comparison, legend=place == 0)
-        _add_intervals(figure, place, comparison, labels[place], legend=place == 0)
+        _add_intervals(figure, place, comparison, looks[comparison.first].colour, labels[place], legend=place == 0)
     figure.add_vline(x=0, line={"color": INK, "width": 1, "dash": "dash"})
     low, high = _extent(found, dots)
     figure.update_xaxes(title_text="difference (percentage points)", range=[low, high])
@@ -131,8 +140,10 @@ def _add_dots(figure: go.Figure, place: int, comparison: Comparison, *, legend: 
     )
 
 
-def _add_intervals(figure: go.Figure, place: int, comparison: Comparison, label: str, *, legend: bool) -> None:
-    result, colour = comparison.result, look(comparison.first).colour
+def _add_intervals(
+    figure: go.Figure, place: int, comparison: Comparison, colour: str, label: str, *, legend: bool
+) -> None:
+    result = comparison.result
     for name, interval, offset, width in (
         ("95 % t", result.t_interval, -0.06, 3.5),
         ("95 % BCa", result.bca_interval, 0.07, 1.2),
@@ -173,6 +184,7 @@ def strip(
     key: str,
     values: dict[str, pd.Series],
     place_of: Callable[[Iterable[float]], list[float]],
+    looks: Mapping[str, Look],
     *,
     chance: float | None = None,
     middle: Literal["mean", "median"] = "mean",
@@ -184,6 +196,7 @@ def strip(
         key: of the picture.
         values: fractions by pair, by arm, from top to bottom.
         place_of: where fractions lie on the x axis.
+        looks: of the arms.
         chance: accuracy of guessing, to draw a line at.
         middle: what the bar marks.
         noun: what a pair is.
@@ -201,7 +214,7 @@ def strip(
             )
         )
     for row, (arm, series) in enumerate(values.items()):
-        style = look(arm)
+        style = looks[arm]
         figure.add_trace(
             go.Scatter(
                 x=place_of(series),

@@ -1,15 +1,17 @@
 """Margins: what the feedback makes of them, beside the accuracy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.arms import BASELINES
+from analysis.findings import Findings
 from analysis.load import Run
 from analysis.plots.bands import SeedCurves, add_band, curves_of_role, curves_of_trial
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect, plain, slug
-from analysis.plots.style import GREY, arm_name, look, new_figure, safe, shown
+from analysis.plots.style import GREY, arm_name, new_figure, safe, shown
 
 __all__ = [
     "BAR_PX",
@@ -25,9 +27,9 @@ __all__ = [
 BAR_PX = 58  # height of a colour bar with its title
 
 
-def build_margins(runs: list[Run]) -> Sheet:
+def build_margins(all_found: Sequence[Findings]) -> Sheet:
     """Return the page."""
-    return collect(runs, margin_trajectories, class_margins)
+    return collect(all_found, margin_trajectories, class_margins)
 
 
 def _curves(run: Run, loss: str) -> SeedCurves | None:
@@ -57,15 +59,15 @@ def margin_trajectories(named_run: NamedRun) -> Iterator[Picture | str]:
         key = slug("margins", named_run.slug, loss)
         rows = 2 if curve.has("train_accuracy") or curve.has("val_accuracy") else 1
         figure = new_figure(key, height=110 + 205 * rows, rows=rows, shared=True)
-        colour, tops = look(loss).colour, []
+        colour, tops = named_run.look(loss).colour, []
         add_band(figure, curve, "margin_rad", name="applied margin", colour=colour, unit=" rad", width=2.4)
         if curve.has("margin_raw_rad"):
             add_band(
                 figure, curve, "margin_raw_rad", name="raw margin", colour=colour, unit=" rad", dash="dot", width=1.6
             )
             tops.append(curve.range("margin_raw_rad")["max"].max())
-        if loss != "arcface" and "arcface" in curves and not _moves(curves["arcface"]):
-            tops.append(_add_fixed(figure, curves["arcface"], curve.last_epoch()))
+        if run.reference in curves and run.reference not in {*moving, *BASELINES}:
+            tops.append(_add_fixed(figure, named_run, curves[run.reference], curve.last_epoch()))
         _add_accuracies(figure, curve, colour)
         tops.append(curve.range("margin_rad")["max"].max())
         figure.update_yaxes(title_text="margin (rad)", range=[0, 1.08 * max(*tops, 0.01)], row=1)
@@ -75,10 +77,10 @@ def margin_trajectories(named_run: NamedRun) -> Iterator[Picture | str]:
         yield Picture(key, f"{arm_name(loss)} on {named_run.label}: margin and accuracy", _caption(curve), figure)
 
 
-def _add_fixed(figure: go.Figure, curves: SeedCurves, last: int) -> float:
-    """Add ArcFace's tuned margin as a line to compare with; return it."""
+def _add_fixed(figure: go.Figure, named_run: NamedRun, curves: SeedCurves, last: int) -> float:
+    """Add the reference's tuned margin, which is fixed, as a line to compare with; return it."""
     margin = float(curves.epochs["margin_rad"].dropna().iloc[0])
-    style = look("arcface")
+    style = named_run.look(named_run.run.reference)
     figure.add_trace(
         go.Scatter(
             x=[1, last] if last > 1 else [1],
@@ -86,7 +88,7 @@ def _add_fixed(figure: go.Figure, curves: SeedCurves, last: int) -> float:
             mode="lines" if last > 1 else "markers",
             line={"color": style.colour, "dash": "dash", "width": 1.4},
             marker={"color": style.colour},
-            name=f"{shown('arcface')}, fixed",
+            name=f"{shown(named_run.run.reference)}, fixed",
             hovertemplate="%{y:.4~g} rad",
         ),
         row=1,

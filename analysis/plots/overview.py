@@ -1,7 +1,8 @@
 """Overview: the verdict, what limits it, the differences that it rests on, and where the numbers come from."""
 
-from analysis.findings import Findings, findings
-from analysis.load import Run
+from collections.abc import Sequence
+
+from analysis.findings import Findings
 from analysis.plots.forest import Comparison, described, few_seeds, forest, row_name
 from analysis.plots.paired import nothing_tested
 from analysis.plots.picture import NamedRun, Picture, Sheet, named
@@ -12,22 +13,22 @@ from analysis.statistics.verdict import Verdict
 __all__ = ["build_overview", "differences", "statements"]
 
 
-def build_overview(runs: list[Run]) -> Sheet:
+def build_overview(all_found: Sequence[Findings]) -> Sheet:
     """Return the page."""
-    everything = list(zip(named(runs), findings(runs), strict=True))
-    names = [run for run, _ in everything]
-    picture = differences(everything)
+    runs = named(all_found)
+    picture = differences(runs)
     missing = "Differences of test accuracy: no two losses have been tested on the same seed yet."
     return Sheet(
-        lines=tuple(line for run, found in everything for line in statements(run, found)),
+        lines=tuple(line for run in runs for line in statements(run)),
         pictures=(picture,) if picture else (),
-        tables=(accuracy_table(names), budget_table(everything), provenance_table(names)),
+        tables=(accuracy_table(runs), budget_table(runs), provenance_table(runs)),
         notes=() if picture else (missing,),
     )
 
 
-def statements(run: NamedRun, found: Findings) -> list[str]:
+def statements(run: NamedRun) -> list[str]:
     """Return what a run says: verdicts against other losses, adaptivity, the published claim, and what limits it."""
+    found = run.found
     losses = [verdict for verdict in found.verdicts if verdict.kind != "control"]
     lines = [verdict.sentence for verdict in losses]
     if not any(verdict.result for verdict in losses):
@@ -41,17 +42,17 @@ def statements(run: NamedRun, found: Findings) -> list[str]:
     return [f"{run.prefix}{line}" for line in lines]
 
 
-def differences(everything: list[tuple[NamedRun, Findings]]) -> Picture | None:
+def differences(runs: list[NamedRun]) -> Picture | None:
     """Draw the differences between losses on every data set; None where nothing was tested in pairs."""
     rows: list[tuple[str, Comparison]] = []
-    for run, found in everything:
+    for run in runs:
         prefix = f"{safe(run.label, 24)}:<br>" if run.prefix else ""
-        compared = [_comparison(verdict) for verdict in found.verdicts if verdict.kind != "control"]
+        compared = [_comparison(verdict) for verdict in run.found.verdicts if verdict.kind != "control"]
         rows += [(f"{prefix}{row_name(comparison)}", comparison) for comparison in compared if comparison]
     if not rows:
         return None
     drawn = [comparison for _, comparison in rows]
-    figure = forest("overview-differences", drawn, dots=False, names=[name for name, _ in rows])
+    figure = forest("overview-differences", drawn, runs[0].looks, dots=False, names=[name for name, _ in rows])
     return Picture(
         "overview-differences",
         "Differences of test accuracy, paired by seed",

@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.arms import Kind, Look
+from analysis.findings import Findings
 from analysis.formatting import listed
 from analysis.load import Run
 from analysis.plots.forest import Comparison, described, few_seeds, forest
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect, named
-from analysis.plots.style import arm_name, look, new_figure, percent, shown
-from analysis.plots.tables import verdict_table, verdicts_by_run
-from analysis.statistics.claims import PUBLISHED
+from analysis.plots.style import arm_name, new_figure, percent, shown
+from analysis.plots.tables import verdict_table
+from analysis.statistics.claims import CLAIMED, PUBLISHED
 from analysis.statistics.stats import paired_difference
-from analysis.statistics.verdict import Kind, verdicts
 
 __all__ = [
     "build_paired",
@@ -28,31 +29,31 @@ __all__ = [
 ]
 
 
-def build_paired(runs: list[Run]) -> Sheet:
+def build_paired(all_found: Sequence[Findings]) -> Sheet:
     """Return the page."""
-    sheet = collect(runs, pair_lines, paired_differences)
-    table = verdict_table(verdicts_by_run(named(runs)), "primary", "baseline")
+    sheet = collect(all_found, pair_lines, paired_differences)
+    table = verdict_table(named(all_found), "primary", "baseline")
     return replace(sheet, tables=(table,) if table else ())
 
 
-def comparisons(run: Run, *kinds: Kind) -> list[Comparison]:
+def comparisons(found: Findings, *kinds: Kind) -> list[Comparison]:
     """Return the comparisons of the verdict, of some kinds, as far as there are common seeds."""
     return [
         Comparison(v.first, v.second, v.pairs, v.differences, v.result)
-        for v in verdicts([run])
+        for v in found.verdicts
         if v.kind in kinds and v.result is not None
     ]
 
 
 def untuned_comparison(run: Run) -> list[Comparison]:
     """Return AdaLoss against ArcFace at the published defaults, as a list of one or none."""
-    sides = [run.seed_runs_of("untuned", arm)[["pair", "seed", "accuracy"]] for arm in ("adaloss", "arcface")]
+    sides = [run.seed_runs_of("untuned", arm)[["pair", "seed", "accuracy"]] for arm in CLAIMED]
     both = sides[0].merge(sides[1], on=["pair", "seed"], suffixes=("_a", "_b"))
     if both.empty:
         return []
     differences = tuple(float(value) for value in both["accuracy_a"] - both["accuracy_b"])
     pairs = tuple(int(pair) for pair in both["pair"])
-    return [Comparison("adaloss", "arcface", pairs, differences, paired_difference(differences), untuned=True)]
+    return [Comparison(*CLAIMED, pairs, differences, paired_difference(differences), untuned=True)]
 
 
 # --- Accuracies ------------------------------------------------------------------------------------------------------
@@ -73,7 +74,7 @@ def pair_lines(named_run: NamedRun) -> Iterator[Picture | str]:
         table = pd.DataFrame({arm: run.accuracies(role, arm) for arm in arms})
         _add_seed_lines(figure, table)
         for place, arm in enumerate(arms):
-            _add_arm(figure, place, arm, table[arm].dropna())
+            _add_arm(figure, place, arm, named_run.look(arm), table[arm].dropna())
         figure.update_xaxes(
             title_text="loss",
             tickmode="array",
@@ -121,8 +122,7 @@ def _add_seed_lines(figure: go.Figure, table: pd.DataFrame) -> None:
     figure.add_trace(go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", name="seeds"))
 
 
-def _add_arm(figure: go.Figure, place: int, arm: str, values: pd.Series) -> None:
-    style = look(arm)
+def _add_arm(figure: go.Figure, place: int, arm: str, style: Look, values: pd.Series) -> None:
     mean = round(100 * float(values.mean()), 4)
     figure.add_trace(
         go.Scatter(
@@ -154,10 +154,10 @@ def paired_differences(named_run: NamedRun) -> Iterator[Picture | str]:
     """Draw the differences of each seed, their mean and its intervals."""
     run, key = named_run.run, f"differences-{named_run.slug}"
     title = f"Differences of paired seeds on {named_run.label}"
-    found = comparisons(run, "primary", "baseline") + untuned_comparison(run)
+    found = comparisons(named_run.found, "primary", "baseline") + untuned_comparison(run)
     if not found:
         reason = nothing_tested(run) if not run.arms("winner") else "no two losses have a seed in common yet."
         yield f"{title}: {reason}"
         return
-    figure = forest(key, found, dots=True)
+    figure = forest(key, found, named_run.looks, dots=True)
     yield Picture(key, title, f"{described(found[0])}{few_seeds(found)}", figure)

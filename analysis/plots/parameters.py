@@ -1,15 +1,15 @@
 """Hyperparameters: which of them matter, where the good ones lie, and how they go together."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from analysis.findings import Findings
 from analysis.formatting import percent as percent_text
-from analysis.load import Run
 from analysis.plots.bands import validation_images
 from analysis.plots.picture import NamedRun, PassingNote, Picture, Sheet, collect, slug
 from analysis.plots.studies import (
@@ -30,7 +30,6 @@ from analysis.plots.style import (
     arm_name,
     errors,
     log_ticks,
-    look,
     new_figure,
     percent,
     points,
@@ -43,9 +42,9 @@ __all__ = ["build_parameters", "importances", "parallel_coordinates", "slices"]
 _STATES = ((TrialState.FAIL, "failed"), (TrialState.PRUNED, "stopped"), (TrialState.COMPLETE, "finished"))
 
 
-def build_parameters(runs: list[Run]) -> Sheet:
+def build_parameters(all_found: Sequence[Findings]) -> Sheet:
     """Return the page."""
-    return collect(runs, _with_trials(importances), _with_trials(parallel_coordinates), _with_trials(slices))
+    return collect(all_found, _with_trials(importances), _with_trials(parallel_coordinates), _with_trials(slices))
 
 
 Maker = Callable[[NamedRun, dict[str, LossTrials]], Iterator[Picture | str]]
@@ -89,8 +88,8 @@ def importances(named_run: NamedRun, studies: dict[str, LossTrials]) -> Iterator
         figure = new_figure(key, height=130 + (34 if final and early else 26) * len(names))
         counts = {epoch: len(judged(trials, epoch, run.chance)) for epoch in (grace, None)}
         bars = (
-            (final, f"after the last epoch, {counts[None]} finished trials", look(loss).colour),
-            (early, f"after epoch {grace}, {counts[grace]} trials", tint(look(loss).colour, 0.45)),
+            (final, f"after the last epoch, {counts[None]} finished trials", named_run.look(loss).colour),
+            (early, f"after epoch {grace}, {counts[grace]} trials", tint(named_run.look(loss).colour, 0.45)),
         )
         for shares, name, colour in bars:
             if shares is not None:
@@ -148,7 +147,7 @@ def parallel_coordinates(named_run: NamedRun, studies: dict[str, LossTrials]) ->
         parameters = parameters_of(trials)
         key = slug("parallel", named_run.slug, loss)
         figure = new_figure(key, height=120 + 52 * len(parameters))
-        groups = _groups(trials, look(loss).colour)
+        groups = _groups(trials, named_run.look(loss).colour)
         for name, members, line in groups:
             figure.add_trace(_lines(name, members, parameters, line))
         for row, (name, distribution) in enumerate(parameters.items()):
@@ -275,7 +274,7 @@ def slices(named_run: NamedRun, studies: dict[str, LossTrials]) -> Iterator[Pict
                 members = [t for t in chosen if t.state == state and name in t.params]
                 if members:
                     trace = _slice(members, name, distribution, text, run.chance, images)
-                    trace.marker.update({"color": look(loss).colour, **_MARKERS[text]})
+                    trace.marker.update({"color": named_run.look(loss).colour, **_MARKERS[text]})
                     figure.add_trace(trace.update(showlegend=text not in seen), row=row, col=column)
                     seen.add(text)
                     ends += trace.y

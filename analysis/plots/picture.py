@@ -1,11 +1,13 @@
 """What a page is made of: pictures with a title and a caption, tables, statements, and notes on what is not there."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from analysis.arms import Look, looks_of
+from analysis.findings import Findings
 from analysis.load import Run
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "Table",
     "collect",
     "download_name",
+    "labels",
     "named",
     "plain",
     "slug",
@@ -91,12 +94,12 @@ class Page:
     Args:
         key: for ids and addresses.
         title: for the navigation.
-        build: makes the page from runs.
+        build: makes the page from what the runs show.
     """
 
     key: str
     title: str
-    build: Callable[[list[Run]], Sheet]
+    build: Callable[[Sequence[Findings]], Sheet]
 
 
 @dataclass(frozen=True)
@@ -104,34 +107,55 @@ class NamedRun:
     """A run with the names that it has on the page.
 
     Args:
-        run: the records.
+        found: what it shows.
         label: plain text: the data set, with the run's folder where two runs have the same data set.
         slug: the same for keys.
         prefix: the label and a colon before statements, nothing for a run that stands alone.
+        looks: of all arms on the page, so that one looks the same for each of its runs.
     """
 
-    run: Run
+    found: Findings
     label: str
     slug: str
-    prefix: str = ""
+    prefix: str
+    looks: Mapping[str, Look]
+
+    @property
+    def run(self) -> Run:
+        """The records."""
+        return self.found.run
+
+    def look(self, arm: str) -> Look:
+        """Return how a loss or a control is drawn."""
+        return self.looks[arm]
 
 
-def named(runs: list[Run]) -> list[NamedRun]:
+def named(all_found: Sequence[Findings]) -> list[NamedRun]:
+    """Name runs as :func:`labels` does, and give each arm of theirs a look."""
+    runs = [found.run for found in all_found]
+    # Losses first: they are known from the beginning, and keep their looks when other arms come.
+    looks = looks_of([*(loss for run in runs for loss in run.losses), *(arm for run in runs for arm in run.all_arms)])
+    return [
+        NamedRun(found, label, slug(label), f"{label}: " if len(runs) > 1 else "", looks)
+        for found, label in zip(all_found, labels(runs), strict=True)
+    ]
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
     """Name runs by data set, by folder where that is not enough, and by number where that is not either."""
     datasets = [plain(re.split(r"[/\\]", run.dataset.rstrip("/\\"))[-1]) for run in runs]
-    found: list[NamedRun] = []
+    found: list[str] = []
     for run, dataset in zip(runs, datasets, strict=True):
         label = dataset if datasets.count(dataset) == 1 else f"{dataset}, {plain(run.folder.resolve().name)}"
-        taken = {other.slug for other in found}
+        taken = set(map(slug, found))
         numbered = (label, *(f"{label} ({number})" for number in range(2, len(runs) + 1)))
-        label = next(name for name in numbered if slug(name) not in taken)
-        found.append(NamedRun(run, label, slug(label), f"{label}: " if len(runs) > 1 else ""))
+        found.append(next(name for name in numbered if slug(name) not in taken))
     return found
 
 
-def collect(runs: list[Run], *makers: Callable[[NamedRun], Iterable[Picture | str]]) -> Sheet:
+def collect(all_found: Sequence[Findings], *makers: Callable[[NamedRun], Iterable[Picture | str]]) -> Sheet:
     """Let each maker draw each run; texts among what they yield are notes."""
-    parts = [part for run in named(runs) for make in makers for part in make(run)]
+    parts = [part for run in named(all_found) for make in makers for part in make(run)]
     notes = dict.fromkeys(part for part in parts if isinstance(part, str))  # each once, in order
     return Sheet(pictures=tuple(part for part in parts if isinstance(part, Picture)), notes=tuple(notes))
 

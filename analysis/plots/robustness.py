@@ -1,27 +1,28 @@
 """Robustness: how good a loss is when nobody tunes it well."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from statsmodels.stats.proportion import proportion_confint
 
+from analysis.findings import Findings
 from analysis.load import Run
 from analysis.plots.bands import validation_images
 from analysis.plots.forest import strip, two_lines
 from analysis.plots.paired import failures
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect
-from analysis.plots.style import accuracy_axis, arm_name, errors, look, new_figure, percent, shown, tint
+from analysis.plots.style import accuracy_axis, arm_name, errors, new_figure, percent, shown, tint
 from analysis.statistics.robustness import collapse_bound
 from analysis.statistics.stats import ExpectedMaximum, expected_maximum
 
 __all__ = ["build_robustness", "collapse_shares", "draw_accuracies", "expected_maxima"]
 
 
-def build_robustness(runs: list[Run]) -> Sheet:
+def build_robustness(all_found: Sequence[Findings]) -> Sheet:
     """Return the page."""
-    return collect(runs, draw_accuracies, collapse_shares, expected_maxima)
+    return collect(all_found, draw_accuracies, collapse_shares, expected_maxima)
 
 
 def _draws(run: Run) -> dict[str, pd.Series]:
@@ -50,7 +51,7 @@ def draw_accuracies(named_run: NamedRun) -> Iterator[Picture | str]:
     def place_of(accuracies: Iterable[float]) -> list[float]:
         return errors(accuracies, images)
 
-    figure = strip(key, draws, place_of, chance=run.chance, middle="median", noun="draw")
+    figure = strip(key, draws, place_of, named_run.looks, chance=run.chance, middle="median", noun="draw")
     drawn = [error for trace in figure.data for error in trace.x]
     figure.update_xaxes(accuracy_axis("validation accuracy (%)", drawn, images))
     yield Picture(
@@ -75,7 +76,7 @@ def collapse_shares(named_run: NamedRun) -> Iterator[Picture | str]:
     for place, (arm, values) in enumerate(draws.items()):
         hits, n = int((values <= bound).sum()), len(values)
         low, high = proportion_confint(hits, n, method="wilson")
-        style = look(arm)
+        style = named_run.look(arm)
         figure.add_trace(
             go.Scatter(
                 x=percent([hits / n]),
@@ -131,8 +132,8 @@ def expected_maxima(named_run: NamedRun) -> Iterator[Picture | str]:
     singles, lasts = [], []
     for arm, values in draws.items():
         found = expected_maximum(values.to_numpy(), draws=range(1, len(values) + 1))
-        style = look(arm)
-        _add_interval(figure, arm, found)
+        style = named_run.look(arm)
+        _add_interval(figure, arm, style.colour, found)
         figure.add_trace(
             go.Scatter(
                 x=list(found.draws),
@@ -159,7 +160,7 @@ def expected_maxima(named_run: NamedRun) -> Iterator[Picture | str]:
     )
 
 
-def _add_interval(figure: go.Figure, arm: str, found: ExpectedMaximum) -> None:
+def _add_interval(figure: go.Figure, arm: str, colour: str, found: ExpectedMaximum) -> None:
     """Add the band, as far as there is an honest one; a single k has no width to draw."""
     banded = [(k, band) for k, band in zip(found.draws, found.bands, strict=True) if band is not None]
     if len(banded) < 2:
@@ -171,8 +172,8 @@ def _add_interval(figure: go.Figure, arm: str, found: ExpectedMaximum) -> None:
             y=percent([*(band.high for _, band in banded), *(band.low for _, band in reversed(banded))]),
             mode="lines",
             fill="toself",
-            fillcolor=tint(look(arm).colour, 0.12),
-            line={"width": 0, "color": look(arm).colour},
+            fillcolor=tint(colour, 0.12),
+            line={"width": 0, "color": colour},
             hoverinfo="skip",
             showlegend=False,
             legendgroup=arm,

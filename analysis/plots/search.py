@@ -1,28 +1,30 @@
 """The search: best accuracy against epochs spent, and ASHA's rungs."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.arms import Look
+from analysis.findings import Findings
 from analysis.formatting import listed
 from analysis.formatting import percent as percent_text
 from analysis.load import Run
 from analysis.plots.bands import validation_images
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect
-from analysis.plots.style import GREY, INK, accuracy_axis, arm_name, errors, look, new_figure, safe, shown, tint
+from analysis.plots.style import GREY, INK, accuracy_axis, arm_name, errors, new_figure, safe, shown, tint
 
 __all__ = ["best_so_far", "build_search", "rung_epochs", "rungs", "survival"]
 
 _MOST_LINES = 60  # learning curves drawn for a loss; the ends of all trials are drawn
 
 
-def build_search(runs: list[Run]) -> Sheet:
+def build_search(all_found: Sequence[Findings]) -> Sheet:
     """Return the page."""
-    return collect(runs, best_so_far, survival, rungs)
+    return collect(all_found, best_so_far, survival, rungs)
 
 
 def rung_epochs(run: Run) -> list[int]:
@@ -70,7 +72,7 @@ def best_so_far(named_run: NamedRun) -> Iterator[Picture | str]:
             continue
         ends = _ends_of(run, loss, epochs).dropna(subset=["val_accuracy"])
         finished = ends[ends["state"] == "finished"].sort_values("spent")
-        _add_best(figure, loss, known, finished, len(epochs), validation_images(run))
+        _add_best(figure, loss, named_run.look(loss), known, finished, len(epochs), validation_images(run))
         if not finished.empty:
             best = percent_text(finished["val_accuracy"].max())
             summary.append(f"{arm_name(loss)} {best} after {len(epochs):,} epochs")
@@ -94,9 +96,14 @@ def best_so_far(named_run: NamedRun) -> Iterator[Picture | str]:
 
 
 def _add_best(
-    figure: go.Figure, loss: str, known: pd.DataFrame, finished: pd.DataFrame, spent: int, images: int | None
+    figure: go.Figure,
+    loss: str,
+    style: Look,
+    known: pd.DataFrame,
+    finished: pd.DataFrame,
+    spent: int,
+    images: int | None,
 ) -> None:
-    style = look(loss)
     dotted = {"color": style.colour, "width": 1.2, "dash": "dot"}
     trace = _steps(known, spent, images, name=f"{shown(loss)}, any epoch", line=dotted, opacity=0.8)
     figure.add_trace(trace.update(legendgroup=loss, showlegend=finished.empty))
@@ -164,7 +171,7 @@ def rungs(named_run: NamedRun) -> Iterator[Picture | str]:
         epochs = epochs.assign(val_accuracy=measured.astype(float))
         ends = _ends_of(run, loss, epochs)
         images = validation_images(run)
-        curves = _add_curves(figure, row, loss, epochs, ends, images)
+        curves = _add_curves(figure, row, loss, named_run.look(loss).colour, epochs, ends, images)
         lowest = max(_add_ends(figure, row, ends, images, seen))  # curves begin below the picture
         drawn = [error for error in curves if error is not None and error <= lowest]
         axis = accuracy_axis(f"{shown(loss)}<br>val. accuracy (%)", drawn, images)
@@ -195,7 +202,13 @@ def _rung_caption(run: Run, marks: list[int]) -> str:
 
 
 def _add_curves(
-    figure: go.Figure, row: int, loss: str, epochs: pd.DataFrame, ends: pd.DataFrame, images: int | None
+    figure: go.Figure,
+    row: int,
+    loss: str,
+    colour: str,
+    epochs: pd.DataFrame,
+    ends: pd.DataFrame,
+    images: int | None,
 ) -> list[float | None]:
     """Draw curves, not more than a reader can tell apart; return their errors, in percent."""
     trials = ends["trial_id"].tolist()
@@ -213,7 +226,7 @@ def _add_curves(
             y=y,
             mode="lines",
             name=f"{shown(loss)}, curves",
-            line={"color": tint(look(loss).colour, 0.45), "width": 1},
+            line={"color": tint(colour, 0.45), "width": 1},
             hoverinfo="skip",
             showlegend=False,
         ),
@@ -266,6 +279,7 @@ def survival(named_run: NamedRun) -> Iterator[Picture | str]:
         reached = run.trials.loc[run.trials["loss"] == loss, "epochs"].to_numpy()
         if not (reached > 0).any():
             continue
+        style = named_run.look(loss)
         y = [int((reached >= epoch).sum()) for epoch in range(1, longest + 1)]
         figure.add_trace(
             go.Scatter(
@@ -274,7 +288,7 @@ def survival(named_run: NamedRun) -> Iterator[Picture | str]:
                 mode="lines",
                 line_shape="vh",
                 name=shown(loss),
-                line={"color": look(loss).colour, "width": 2.2, "dash": look(loss).dash},
+                line={"color": style.colour, "width": 2.2, "dash": style.dash},
                 hovertemplate="%{y} trials trained for %{x} epochs or more",
             )
         )

@@ -3,25 +3,21 @@
 import html
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.formatting import name_of
+from analysis.arms import ARMS, name_of
 from analysis.plots.picture import plain
 
 __all__ = [
     "GRAPH_CONFIG",
     "GREY",
     "INK",
-    "LOOKS",
     "TEMPLATE",
-    "Look",
     "arm_name",
     "log_ticks",
-    "look",
     "new_figure",
     "percent",
     "points",
@@ -38,43 +34,6 @@ GRAPH_CONFIG: dict[str, Any] = {
     "scrollZoom": False,
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "toImage"],  # PNG and SVG are buttons of the page
 }
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a loss or an arm is drawn.
-
-    Args:
-        colour: of Okabe and Ito's set, told apart by the colour-blind, or a shade of one.
-        dash: of lines.
-        symbol: of points.
-    """
-
-    colour: str
-    dash: str = "solid"
-    symbol: str = "circle"
-
-
-# Okabe and Ito, "Color Universal Design", 2008. Controls are shades of the loss that they are made of.
-LOOKS = {
-    "adaloss": Look("#D55E00"),
-    "arcface": Look("#0072B2", symbol="square"),
-    "softmax": Look("#009E73", symbol="diamond"),
-    "norm_softmax": Look("#CC79A7", symbol="triangle-up"),
-    "adaloss_per_class": Look("#E69F00", symbol="triangle-down"),
-    "mean_margin": Look("#4A94C8", "dash", "square-open"),
-    "final_margin": Look("#2C5E86", "dot", "diamond-open"),
-    "linear_ramp": Look("#7DA7CC", "dashdot", "triangle-up-open"),
-    "gated": Look("#56B4E9", "longdash", "circle-open"),
-    "yoked_replay": Look("#5B7C99", "longdashdot", "triangle-down-open"),
-    "gate_off": Look("#8F3F00", "dash", "cross-open"),
-}
-_UNKNOWN = Look(GREY, "dot", "x")
-
-
-def look(arm: str) -> Look:
-    """Return how a loss or an arm of the confirmation is drawn; one that is not known here is grey."""
-    return LOOKS.get(arm, _UNKNOWN)
 
 
 def arm_name(arm: str) -> str:
@@ -120,7 +79,7 @@ TEMPLATE = go.layout.Template(
         },
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",
-        "colorway": [item.colour for item in LOOKS.values()],
+        "colorway": [known.look.colour for known in ARMS.values()],
         "xaxis": _AXIS,
         "yaxis": _AXIS,
         "hoverlabel": {

@@ -4,16 +4,14 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.findings import Findings
+from analysis.arms import Kind, name_of
 from analysis.formatting import duration, interval_pp, listed, p_value, percent, points
 from analysis.load import Run
 from analysis.plots.bands import best_trial
 from analysis.plots.picture import NamedRun, Table, plain
 from analysis.plots.style import arm_name
-from analysis.statistics.convergence import convergence
-from analysis.statistics.verdict import Kind, Verdict, verdicts
 
-__all__ = ["accuracy_table", "budget_table", "provenance_table", "speed_table", "verdict_table", "verdicts_by_run"]
+__all__ = ["accuracy_table", "budget_table", "provenance_table", "speed_table", "verdict_table"]
 
 
 def accuracy_table(runs: list[NamedRun]) -> Table:
@@ -47,12 +45,12 @@ def _tested(values: pd.Series) -> str:
     return f"{100 * values.mean():.2f}{spread} %, n {len(values)}"
 
 
-def budget_table(everything: list[tuple[NamedRun, Findings]]) -> Table:
+def budget_table(runs: list[NamedRun]) -> Table:
     """Return what each loss has cost, in the search and in the confirmation."""
     rows = []
-    for run, found in everything:
+    for run in runs:
         ended = run.run.trials[run.run.trials["state"] != "unfinished"]
-        for spent in found.spent:
+        for spent in run.found.spent:
             states = ended.loc[ended["loss"] == spent.name, "state"].value_counts()
             searched = spent.dimensions is not None
             rows.append(
@@ -81,13 +79,7 @@ def budget_table(everything: list[tuple[NamedRun, Findings]]) -> Table:
     )
 
 
-def verdicts_by_run(runs: list[NamedRun]) -> list[tuple[NamedRun, list[Verdict]]]:
-    """Return each run's verdicts, corrected over all of them."""
-    found = verdicts([run.run for run in runs])
-    return [(run, [verdict for verdict in found if verdict.run == str(run.run.folder)]) for run in runs]
-
-
-def verdict_table(everything: list[tuple[NamedRun, list[Verdict]]], *kinds: Kind) -> Table | None:
+def verdict_table(runs: list[NamedRun], *kinds: Kind) -> Table | None:
     """Return the comparisons of some kinds, p corrected over all runs; None without any."""
     rows = [
         (
@@ -101,8 +93,8 @@ def verdict_table(everything: list[tuple[NamedRun, list[Verdict]]], *kinds: Kind
             str(result.n),
             verdict.decision,
         )
-        for run, found in everything
-        for verdict in found
+        for run in runs
+        for verdict in run.found.verdicts
         if verdict.kind in kinds and (result := verdict.result) is not None
     ]
     if not rows:
@@ -122,7 +114,7 @@ def speed_table(runs: list[NamedRun]) -> Table | None:
     rows = []
     derived = []
     for run in runs:
-        speed = convergence(run.run)
+        speed = run.found.speed
         if speed is None:
             continue
         derived += [run.label] if speed.derived else []
@@ -166,6 +158,7 @@ def provenance_table(runs: list[NamedRun]) -> Table:
                 ("training images", _images),
                 ("split", lambda run: str(run.info["dataset"].get("split_sha256", "-"))[:12]),
                 ("budget per loss", _budget),
+                ("reference", lambda run: name_of(run.planned_reference)),
                 ("paired seeds asked for", lambda run: (run.confirmation or {}).get("seeds", "none")),
                 ("command", lambda run: _newest(run).get("command", "-")),
                 ("git revision", _revision),

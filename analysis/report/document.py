@@ -10,6 +10,7 @@ from tune.console import printable
 __all__ = ["Block", "Heading", "Items", "Paragraph", "Table", "to_markdown", "to_text"]
 
 WIDTH = 110  # columns of a terminal
+_NARROWEST = 16  # of them, for names
 # What would make a heading, a quotation, a list or a rule of what follows.
 _AT_THE_BEGINNING = re.compile(r"^(\s*\d{0,9})([#>+.)=-])(?=[\s#=-]|$|(?<=>))")
 
@@ -71,15 +72,32 @@ def _wrapped(text: str, indent: str = "") -> list[str]:
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Return rows as lines in which columns begin (the first ones) or end (all others) together."""
+    """Return rows as lines in which columns begin (the first ones) or end (all others) together.
+
+    Where they are too long for a terminal, the longest of the first columns is folded.
+    """
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    excess = sum(widths) + 2 * (len(widths) - 1) - WIDTH
+    if excess > 0:
+        place = max(range(left), key=widths.__getitem__)
+        cells = [line for row in cells for line in _folded(row, place, max(widths[place] - excess, _NARROWEST))]
+        widths[place] = max(len(row[place]) for row in cells)
     return [
         "  ".join(
             cell.ljust(width) if place < left else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in cells
+    ]
+
+
+def _folded(row: Sequence[str], place: int, width: int) -> list[list[str]]:
+    """Return a row as one or more, in which the cell at a place is at most so wide, if its words are."""
+    lines = textwrap.wrap(row[place], width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return [
+        [line if i == place else cell if number == 0 else "" for i, cell in enumerate(row)]
+        for number, line in enumerate(lines or [""])
     ]
 
 

@@ -39,6 +39,8 @@ def as_plain(found: Findings) -> dict[str, Any]:
         "train_images": run.info["dataset"]["train_images"],
         "model": run.info["settings"]["model"],
         "budget": {key: run.info["settings"][key] for key in _BUDGET},
+        "reference": run.reference,
+        "planned_reference": run.planned_reference,
         "losses": list(found.search),
         "confirmation": confirmation,
     }
@@ -80,6 +82,8 @@ def _subjects(found: Findings) -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield "search", loss["loss"], loss
     if not found.is_confirmed:
         return
+    if found.run.reference != found.run.planned_reference:
+        yield "reference", found.run.reference, {"planned": found.run.planned_reference}
     for row in found.accuracies:
         yield f"{row.role} accuracy", row.arm, asdict(row)
     for verdict in found.verdicts:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis.arms import name_of
 from analysis.findings import Accuracy, Findings
-from analysis.formatting import duration, interval_pp, listed, name_of, p_value, percent, points
+from analysis.formatting import duration, interval_pp, listed, p_value, percent, points
 from analysis.report.document import Block, Heading, Items, Paragraph, Table
 from analysis.statistics.claims import PUBLISHED
 from analysis.statistics.convergence import Lead
@@ -64,13 +65,13 @@ def _waiting(found: Findings) -> str:
 
 
 def verdict_blocks(found: Findings) -> list[Block]:
-    """Return the verdict: the primary comparison in a line, the others, the controls, and what limits it all."""
-    primary = [verdict for verdict in found.verdicts if verdict.kind == "primary"]
-    lines = [line for verdict in primary for line in _primary_lines(verdict)] or [_no_primary(found)]
+    """Return the verdict: the main comparisons a line each, the others, the controls, and what limits it all."""
+    lines = [line for verdict in found.main_verdicts for line in _main_lines(verdict)] or [_no_verdict(found)]
+    said = {pair.kind for pair in found.main_pairs}
     blocks: list[Block] = [Heading(f"Verdict on {found.run.dataset}"), Items(tuple(lines))]
     for kind, title in (("baseline", "Against losses without a margin"), ("control", "Against AdaLoss's controls")):
         group = [verdict for verdict in found.verdicts if verdict.kind == kind]
-        if group:
+        if group and kind not in said:
             family = max(verdict.family for verdict in group)
             intro = f"{title}, p_holm corrected over {family} comparison{'s' if family != 1 else ''}:"
             blocks += [Paragraph(intro), _comparisons(group), *_notes(group)]
@@ -83,7 +84,7 @@ def verdict_blocks(found: Findings) -> list[Block]:
     return blocks
 
 
-def _primary_lines(verdict: Verdict) -> list[str]:
+def _main_lines(verdict: Verdict) -> list[str]:
     lines = [verdict.sentence]
     if verdict.result and verdict.result.bca_interval:
         share = verdict.result.superiority
@@ -95,14 +96,16 @@ def _primary_lines(verdict: Verdict) -> list[str]:
     return lines + [f"    {note}" for note in verdict.notes]
 
 
-def _no_primary(found: Findings) -> str:
-    losses = found.run.arms("winner")
-    missing = [loss for loss in ("adaloss", "arcface") if loss not in losses]
+def _no_verdict(found: Findings) -> str:
+    losses = [loss for loss in found.run.losses if loss in found.run.arms("winner")]
     if not losses:
         return "no paired seed is finished: there is no verdict"
     if len(losses) == 1:
         return f"only {name_of(losses[0])} has paired seeds: there is nothing to compare it with"
-    return f"AdaLoss - ArcFace: not compared, no paired seed of {listed(map(name_of, missing))}"
+    asked = found.main_pairs
+    missing = dict.fromkeys(loss for pair in asked for loss in (pair.first, pair.second) if loss not in losses)
+    pairs = listed(f"{name_of(pair.first)} - {name_of(pair.second)}" for pair in asked)
+    return f"{pairs}: not compared, no paired seed of {listed(map(name_of, missing))}"
 
 
 def _comparisons(group: Sequence[Verdict]) -> Table:
@@ -321,13 +324,8 @@ def _budget_blocks(found: Findings) -> list[Block]:
 
 
 def overall(all_found: Sequence[Findings]) -> list[Block]:
-    """Return the primary verdicts of several runs in one place; nothing for a single one."""
-    lines = tuple(
-        f"{found.run.dataset}: {verdict.sentence}"
-        for found in all_found
-        for verdict in found.verdicts
-        if verdict.kind == "primary"
-    )
+    """Return the main verdicts of several runs in one place; nothing for a single one."""
+    lines = tuple(f"{found.run.dataset}: {verdict.sentence}" for found in all_found for verdict in found.main_verdicts)
     if len({found.run.folder for found in all_found if found.verdicts}) < 2 or not lines:
         return []
     return [Heading("All verdicts"), Items(lines)]

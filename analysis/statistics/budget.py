@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.formatting import listed, name_of
+from analysis.arms import name_of
+from analysis.formatting import listed
 from analysis.load import Run
 from analysis.statistics.stats import MIN_SEEDS
 
@@ -76,6 +77,12 @@ def caveats(run: Run) -> list[str]:
     if run.info["dataset"]["partial"]:
         images = run.info["dataset"]["train_images"]
         found.append(f"Trained on a part of the data ({images:,} images): accuracies are below those of all of it.")
+    if run.reference != run.planned_reference:
+        found.append(
+            f"The reference was changed to {name_of(run.reference)} after the run was planned with "
+            f"{name_of(run.planned_reference)}: a look at the results may have been the reason, and p values do not "
+            "allow for that."
+        )
     for row in spending(run):
         if row.trials < row.trials_asked:
             found.append(f"{name_of(row.name)} has {row.trials} of {row.trials_asked} trials.")

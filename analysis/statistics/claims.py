@@ -6,13 +6,16 @@ from typing import Literal
 
 import pandas as pd
 
-from analysis.formatting import interval_pp, listed, name_of, percent, points
+from analysis.arms import name_of
+from analysis.formatting import interval_pp, listed, percent, points
 from analysis.load import Run
 from analysis.statistics.stats import PairedDifference, paired_difference
-from analysis.statistics.verdict import CONTROLS, Verdict
+from analysis.statistics.verdict import Verdict
+from tune.records.roles import CONTROLS
 
-__all__ = ["PUBLISHED", "Claim", "Outcome", "adaptivity", "claims"]
+__all__ = ["CLAIMED", "PUBLISHED", "Claim", "Outcome", "adaptivity", "claims"]
 
+CLAIMED = ("adaloss", "arcface")  # the first is said to be better, whatever a run's reference
 # Test accuracies of the study behind the claim: single runs, settings not named, test set watched after every epoch.
 PUBLISHED = {
     "mnist": {"arcface": 0.9786, "adaloss": 0.9911},
@@ -64,7 +67,7 @@ def claims(run: Run) -> list[Claim]:
     """
     found = []
     for settings in ("untuned", "winner"):
-        arms = {loss: run.accuracies(settings, loss) for loss in ("adaloss", "arcface")}
+        arms = {loss: run.accuracies(settings, loss) for loss in CLAIMED}
         both = pd.concat(arms, axis=1, join="inner")
         if len(both):
             found.append(_claim("untuned" if settings == "untuned" else "winner", both, PUBLISHED.get(run.dataset)))
@@ -73,7 +76,7 @@ def claims(run: Run) -> list[Claim]:
 
 def _claim(settings: Literal["untuned", "winner"], both: pd.DataFrame, published: dict[str, float] | None) -> Claim:
     result = paired_difference((both["adaloss"] - both["arcface"]).to_numpy())
-    ours = {loss: float(both[loss].mean()) for loss in ("adaloss", "arcface")}
+    ours = {loss: float(both[loss].mean()) for loss in CLAIMED}
     gap = published["adaloss"] - published["arcface"] if published else None
     outcome = _outcome(result, gap)
     where = "after tuning" if settings == "winner" else "at the published defaults"
@@ -126,7 +129,7 @@ def adaptivity(verdicts: Sequence[Verdict]) -> str | None:
     rivals = [arm for arm in CONTROLS if arm in against and arm != _ABLATION]
     sentences = []
     if rivals:
-        primary = next((v for v in verdicts if (v.first, v.second) == ("adaloss", "arcface")), None)
+        primary = next((v for v in verdicts if (v.first, v.second) == CLAIMED), None)
         if primary and primary.decision != "better":
             sentences.append("AdaLoss is not shown to be better than the tuned ArcFace: there is no gain to explain.")
         unbeaten = [arm for arm in rivals if against[arm].decision != "better"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.arms import compared_speeds
 from analysis.load import Run
 from analysis.statistics.robustness import collapse_bound
 from analysis.statistics.stats import Interval, t_interval
@@ -23,7 +24,6 @@ _THRESHOLDS: dict[str, tuple[float, ...]] = {
     "digits": (0.9, 0.95, 0.98),
 }
 _SHARES_ELSEWHERE = (0.9, 0.95, 0.99)  # of the final accuracy of the loss that ends lowest
-_COMPARED = (("adaloss", "arcface"), ("adaloss_per_class", "arcface"), ("adaloss", "softmax"))
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,8 @@ def convergence(run: Run) -> Speed | None:
         thresholds = _derived(curves, run)
         arrivals = [_arrival(threshold, loss, curves[loss]) for threshold in thresholds for loss in curves]
     leads = [
-        _lead(threshold, first, second, curves)
-        for threshold, (first, second) in itertools.product(thresholds, _COMPARED)
-        if first in curves and second in curves
+        _lead(threshold, pair.first, pair.second, curves)
+        for threshold, pair in itertools.product(thresholds, compared_speeds(list(curves), run.reference))
     ]
     return Speed(derived, tuple(arrivals), tuple(leads)) if arrivals else None
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.arms import compared_draws
 from analysis.load import Run
 from analysis.statistics.stats import (
     ExpectedMaximum,
@@ -14,15 +15,6 @@ from analysis.statistics.stats import (
 )
 
 __all__ = ["DrawDifference", "Draws", "Robustness", "collapse_bound", "robustness"]
-
-_COMPARED = (
-    ("adaloss", "arcface"),
-    ("adaloss_per_class", "arcface"),
-    ("adaloss", "gated"),
-    ("gated", "arcface"),
-    ("adaloss", "softmax"),
-    ("arcface", "softmax"),
-)
 
 
 def collapse_bound(chance: float) -> float:
@@ -102,9 +94,8 @@ def robustness(run: Run) -> Robustness | None:
         return None
     bound = collapse_bound(run.chance)
     differences = [
-        _difference(first, second, accuracies, bound)
-        for first, second in _COMPARED
-        if first in accuracies and second in accuracies
+        _difference(pair.first, pair.second, accuracies, bound)
+        for pair in compared_draws(list(accuracies), run.reference)
     ]
     return Robustness(
         bound,

@@ -6,7 +6,8 @@ from typing import Literal, get_args
 
 import pandas as pd
 
-from analysis.formatting import interval_pp, listed, name_of, p_value, percent, points
+from analysis.arms import Kind, Pair, compared, name_of
+from analysis.formatting import interval_pp, listed, p_value, percent, points
 from analysis.load import Run
 from analysis.statistics.stats import (
     LEVEL,
@@ -19,18 +20,13 @@ from analysis.statistics.stats import (
     smallest_p,
 )
 
-__all__ = ["CONTROLS", "Decision", "Kind", "Verdict", "equivalence_bound", "verdicts"]
+__all__ = ["Decision", "Verdict", "equivalence_bound", "verdicts"]
 
-Kind = Literal["primary", "baseline", "control"]
 Decision = Literal["better", "worse", "equivalent", "inconclusive"]
 
 # A difference that is smaller matters to nobody: a sixth of the errors that are left on MNIST, where they are few.
 _EQUIVALENCE = {"mnist": 0.001, "fashion_mnist": 0.001}
 _EQUIVALENCE_ELSEWHERE = 0.003  # CIFAR's; digits too, where a single test image is more than that
-
-_ADAPTIVE = ("adaloss", "adaloss_per_class")
-_WITHOUT_MARGIN = ("softmax", "norm_softmax")
-CONTROLS = ("mean_margin", "final_margin", "linear_ramp", "gated", "yoked_replay", "gate_off")
 
 
 def equivalence_bound(dataset: str) -> float:
@@ -45,8 +41,7 @@ class Verdict:
     Args:
         run: the run's folder.
         dataset: its data set.
-        kind: primary (an AdaLoss against ArcFace), baseline (against a loss without margin), control (AdaLoss against
-            a variant of itself). Holm's correction is over all comparisons of the same kind.
+        kind: see :class:`~analysis.arms.Pair`. Holm's correction is over all comparisons of the same kind.
         first: the arm that may be better, a loss.
         second: what it is held against, a loss or a control.
         first_accuracy: mean over the common seeds, None without any.
@@ -85,9 +80,9 @@ class Verdict:
 def verdicts(runs: Sequence[Run]) -> list[Verdict]:
     """Return the verdict of every comparison that the runs' paired seeds allow, run by run, the primary ones first.
 
-    Three questions are asked: does AdaLoss beat ArcFace (the primary one), do margins beat none, does AdaLoss beat its
-    controls. Holm's correction is over all comparisons and data sets that answer the same one: whoever also runs
-    controls does not weaken the answer to the first. The decision, in this order:
+    Three questions are asked: do losses beat the reference, as AdaLoss ArcFace (the primary one), do margins beat none,
+    does AdaLoss beat its controls. Holm's correction is over all comparisons and data sets that answer the same one:
+    whoever also runs controls does not weaken the answer to the first. The decision, in this order:
 
     - equivalent: the t interval lies within the bound, whether or not it holds 0;
     - better, worse: p_holm of the exact sign-flip test < 0.05, and the t interval excludes 0;
@@ -137,19 +132,14 @@ class _Match:
 
 
 def _matches(run: Run) -> list[_Match]:
-    losses, controls = run.arms("winner"), run.arms("control")
-    found: list[tuple[Kind, str, str]] = []
-    found += [("primary", a, "arcface") for a in _ADAPTIVE if {a, "arcface"} <= set(losses)]
-    with_margin = [a for a in (*_ADAPTIVE, "arcface") if a in losses]
-    found += [("baseline", a, b) for b in _WITHOUT_MARGIN if b in losses for a in with_margin]
-    if "adaloss" in losses:
-        found += [("control", "adaloss", b) for b in CONTROLS if b in controls]
-    return [_match(run, *pair) for pair in found]
+    losses = [loss for loss in run.arms("winner") if loss in run.losses]
+    return [_match(run, pair) for pair in compared(losses, run.reference, run.arms("control"))]
 
 
-def _match(run: Run, kind: Kind, first: str, second: str) -> _Match:
+def _match(run: Run, pair: Pair) -> _Match:
+    first, second = pair.first, pair.second
     arms = {"a": run.seed_runs_of("winner", first)}
-    arms["b"] = run.seed_runs_of("control" if kind == "control" else "winner", second)
+    arms["b"] = run.seed_runs_of("control" if pair.kind == "control" else "winner", second)
     names = {"a": name_of(first), "b": name_of(second)}
     columns = ["pair", "seed", "accuracy", "failed"]
     both = arms["a"][columns].merge(arms["b"][columns], on="pair", suffixes=("_a", "_b"))
@@ -165,7 +155,7 @@ def _match(run: Run, kind: Kind, first: str, second: str) -> _Match:
             notes.append(
                 f"{failed} of {len(seeds)} runs of {names[side]} failed and count at chance, {percent(run.chance)}"
             )
-    return _Match(run, kind, first, second, seeds, tuple(notes))
+    return _Match(run, pair.kind, first, second, seeds, tuple(notes))
 
 
 def _verdict(match: _Match, result: PairedDifference | None, p_holm: float | None, family: int) -> Verdict:

@@ -11,7 +11,7 @@ import pytest
 
 from analysis import dashboard
 from analysis.dashboard import write_pictures, write_report
-from analysis.load import load_run
+from analysis.findings import load_findings
 from tests.analysis.browser import browser_path
 from tune.records import RecordError
 
@@ -60,7 +60,7 @@ def test_a_report_replaces_the_earlier_one_and_leaves_nothing_else(small_run):
     target = small_run / "report.html"
     target.write_text("the earlier one")
     files = {path.name for path in small_run.iterdir()}
-    write_report([small_run], target)
+    write_report(load_findings([small_run]), target)
     assert is_page(target)
     assert {path.name for path in small_run.iterdir()} == files
 
@@ -70,7 +70,7 @@ def test_a_report_that_fails_leaves_the_earlier_one(small_run, monkeypatch):
     target.write_text("the earlier one")
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space"):
-        write_report([small_run], target)
+        write_report(load_findings([small_run]), target)
     assert target.read_text() == "the earlier one"
     assert not [path for path in small_run.iterdir() if path.name.endswith(".tmp")]
 
@@ -209,4 +209,4 @@ def test_a_browser_that_ends_at_once_is_said(command, small_run, tmp_path, monke
 
 def test_pictures_need_a_folder_that_can_be_made(small_run, tmp_path):
     with pytest.raises(RecordError, match="cannot be written"):
-        write_pictures([load_run(small_run)], tmp_path / "no" / "folder")
+        write_pictures(load_findings([small_run]), tmp_path / "no" / "folder")

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from analysis.findings import findings, load_findings
 from analysis.load import load_run
 from analysis.page import page_html
 from analysis.plots import PAGES
@@ -44,7 +45,7 @@ class Elements(HTMLParser):
 @pytest.fixture(scope="module")
 def page(example_run):
     runs = [load_run(example_run(robustness=8, study=True)), load_run(example_run(dataset="mnist"))]
-    return page_html(runs)
+    return page_html(findings(runs))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def elements(page):
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
-    return page_html([load_run(write_hostile_run(tmp_path_factory.mktemp("hostile")))])
+    return page_html(load_findings([write_hostile_run(tmp_path_factory.mktemp("hostile"))]))
 
 
 # --- Self-contained --------------------------------------------------------------------------------------------------
@@ -171,4 +172,4 @@ def test_2000_trials_and_20000_epochs_stay_below_8_megabytes(tmp_path):
     run = load_run(folder)
     assert len(run.trials) > 2000
     assert len(run.epochs) + len(run.seed_epochs) > 20_000
-    assert len(page_html([run]).encode()) < 8_000_000
+    assert len(page_html(findings([run])).encode()) < 8_000_000

@@ -2,6 +2,7 @@
 
 import pytest
 
+from analysis.findings import findings, load_findings
 from analysis.load import load_run
 from analysis.page import page_html
 from analysis.plots import PAGES
@@ -26,7 +27,7 @@ def page_file(example_run, tmp_path_factory):
         load_run(example_run(dataset="digits", losses=("adaloss_per_class", "norm_softmax"), finished=False)),
     ]
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(page_html(runs))
+    path.write_text(page_html(findings(runs)))
     return path
 
 
@@ -202,7 +203,7 @@ def test_printing_shows_the_page_without_navigation_and_buttons(wide):
 
 def test_hostile_names_are_shown_as_they_are(browser, tmp_path):
     path = tmp_path / "hostile.html"
-    path.write_text(page_html([load_run(write_hostile_run(tmp_path))]))
+    path.write_text(page_html(load_findings([write_hostile_run(tmp_path)])))
     opened = Opened(browser, path, WIDTHS[0])
     for key in KEYS:
         opened.show(key)

@@ -1,13 +1,18 @@
 """What every search space keeps to: equal shared parts, the protocol's ranges, and configurations that train."""
 
+import inspect
+import sys
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search_spaces import SEARCH_SPACES, Parameter
+import search_spaces
+from search_spaces import SEARCH_SPACES, Parameter, SearchSpace
 from search_spaces.common import SHARED
 from trainables.config import TrialConfig
 from trainables.losses import LOSSES
@@ -55,7 +60,7 @@ def draws(name: str, count: int = DRAWS, seed: int = 0) -> list[tuple[optuna.Tri
 
 def build_loss(config: TrialConfig) -> Any:
     arguments = dict(config.loss_args)
-    if config.loss in ADAPTIVE:
+    if "steps_per_epoch" in inspect.signature(LOSSES[config.loss]).parameters:
         arguments["steps_per_epoch"] = 10
     return LOSSES[config.loss](
         config.embedding_dim, num_classes=10, label_smoothing=config.label_smoothing, **arguments
@@ -64,8 +69,39 @@ def build_loss(config: TrialConfig) -> Any:
 
 def test_every_loss_has_a_space_and_every_space_a_loss() -> None:
     controls_only = {"arcface_schedule"}
-    assert set(SEARCH_SPACES) == set(LOSSES) - controls_only == set(OWN_RANGES)
+    assert set(SEARCH_SPACES) == set(LOSSES) - controls_only
     assert all(space.loss == name for name, space in SEARCH_SPACES.items())
+    assert [name for name in SEARCH_SPACES if name in OWN_RANGES] == list(OWN_RANGES)  # in this order
+
+
+@pytest.fixture
+def new_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], dict[str, SearchSpace]]:
+    """Puts a module into the package and returns the spaces that are then collected."""
+
+    def put(source: str) -> dict[str, SearchSpace]:
+        (tmp_path / "invented.py").write_text(f"from search_spaces.common import SCALE, SearchSpace\n{source}")
+        monkeypatch.setattr(search_spaces, "__path__", [*search_spaces.__path__, str(tmp_path)])
+        monkeypatch.delitem(sys.modules, "search_spaces.invented", raising=False)
+        try:
+            return search_spaces._collected()
+        finally:
+            sys.modules.pop("search_spaces.invented", None)
+
+    return put
+
+
+def test_a_space_is_found_wherever_it_is_in_the_package(new_module: Callable[[str], dict[str, SearchSpace]]) -> None:
+    found = new_module(
+        'A = SearchSpace("zeta")\nB = SearchSpace("beta", own=(SCALE,), own_points=({"scale": 8.0},) * 2)'
+    )
+    assert set(found) == {*SEARCH_SPACES, "zeta", "beta"}
+    assert list(found)[:4] == ["softmax", "zeta", "beta", "norm_softmax"]  # fewer parameters first, then by name
+    assert all(found[name] is SEARCH_SPACES[name] for name in SEARCH_SPACES)
+
+
+def test_two_spaces_of_a_loss_are_an_error(new_module: Callable[[str], dict[str, SearchSpace]]) -> None:
+    with pytest.raises(ValueError, match=r"search_spaces\.invented: there is another search space of arcface"):
+        new_module('A = SearchSpace("arcface")')
 
 
 @each_space
@@ -92,7 +128,7 @@ def test_every_draw_is_in_range_and_used(name: str) -> None:
             assert used[parameters[key].argument or key] == value
 
 
-@each_space
+@pytest.mark.parametrize("name", OWN_RANGES)
 def test_ranges_are_the_protocols(name: str) -> None:
     found: dict[str, Any] = {}
     for parameter in SEARCH_SPACES[name].parameters:

@@ -3,17 +3,20 @@
 from typing import Any
 
 import torch
+from optuna.trial import FixedTrial
 
+from search_spaces import SEARCH_SPACES
 from trainables.augmentation import ResidentImages
 from trainables.config import TrialConfig
 from trainables.data import TrainingData
+from trainables.losses import LOSSES
 from trainables.training import Trainer
 
 CPU = torch.device("cpu")
 ANGULAR: dict[str, Any] = {"scale": 8.0}
 FIXED = {**ANGULAR, "margin_rad": 0.2}
 ADAPTIVE = {**FIXED, "rate_up_rad_per_epoch": 0.5, "rate_down_rad_per_epoch": 0.5, "target_difficulty": 0.1}
-LOSS_ARGS: dict[str, dict[str, Any]] = {
+_KNOWN: dict[str, dict[str, Any]] = {
     "softmax": {},
     "norm_softmax": ANGULAR,
     "arcface": FIXED,
@@ -21,6 +24,15 @@ LOSS_ARGS: dict[str, dict[str, Any]] = {
     "adaloss": ADAPTIVE,
     "adaloss_per_class": ADAPTIVE,
 }
+
+
+def first_loss_args(loss: str) -> dict[str, Any]:
+    """Return the arguments that a loss has in the first point of its search space."""
+    space = SEARCH_SPACES[loss]
+    return dict(space.suggest(FixedTrial(space.first_points[0]))["loss_args"])  # type: ignore[arg-type]
+
+
+LOSS_ARGS = {loss: _KNOWN[loss] if loss in _KNOWN else first_loss_args(loss) for loss in LOSSES}
 TIMES = ("seconds", "images_per_s")
 
 

@@ -5,6 +5,7 @@ import pytest
 
 import analysis.compare
 import analysis.dashboard
+import analysis.findings
 import tune.confirmation.run
 from tune import confirm
 from tune.confirmation.run import ConfirmOutcome
@@ -49,6 +50,7 @@ def confirmed(monkeypatch):
 
     confirmation = Confirmation()
     monkeypatch.setattr(tune.confirmation.run, "run_confirmation", confirmation)
+    monkeypatch.setattr(analysis.findings, "load_findings", lambda folders: folders)
     monkeypatch.setattr(analysis.compare, "comparison_text", lambda folders: f"compared {folders[0].name}")
     monkeypatch.setattr(analysis.dashboard, "write_report", lambda folders, page: None)
     return confirmation

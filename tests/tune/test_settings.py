@@ -72,6 +72,7 @@ def test_good_settings_pass():
         {"gpus_per_trial": 2.0},
         {"batch_size": 2, "seed": 2**40},
         {"losses": tuple(SEARCH_SPACES)},
+        {"reference": "adaloss"},
         {"model": ""},
         {"model": "resnet9"},
         {"name": "a"},
@@ -91,6 +92,8 @@ def test_every_precision_passes(precision):
 BAD = [
     ("losses", ("arcfase",), ["unknown loss 'arcfase'", "did you mean arcface?", *SEARCH_SPACES]),
     ("losses", ("zzz",), ["unknown loss 'zzz'; known: "]),
+    ("reference", "softmx", ["--reference 'softmx' is none of the losses", "arcface, adaloss"]),
+    ("reference", "adalos", ["--reference 'adalos'", "did you mean adaloss?"]),
     ("losses", ("softmax", "arcface", "softmax"), ["--loss", "once", "softmax, arcface, softmax"]),
     ("model", "ResNet-9", ["unknown model 'ResNet-9'", "did you mean resnet9?", "ArcFaceCNN_CIFAR10"]),
     ("trials", 0, ["--trials must be positive", "0"]),
@@ -188,6 +191,7 @@ FIXED = {
     "precision": ("float32", "--precision float32", "auto"),
     "storage": ("/mnt/shared", "--storage /mnt/shared", "default"),
     "seed": (7, "--seed 7", "0"),
+    "reference": ("adaloss", "--reference adaloss", "default"),
 }
 MOVED = {
     "data_dir": "elsewhere",
@@ -255,9 +259,9 @@ def test_settings_survive_json(settings):
     assert SearchSettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
 
 
-def test_a_run_from_before_there_were_databases_has_a_file():
+def test_a_run_from_before_there_were_databases_and_references_has_the_defaults():
     values = GOOD.to_dict()
-    del values["study_storage"]
+    del values["study_storage"], values["reference"]
     assert SearchSettings.from_dict(values) == GOOD
 
 

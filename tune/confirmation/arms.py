@@ -18,6 +18,7 @@ from search_spaces.published import PUBLISHED
 from trainables.augmentation import stream_seed
 from tune.confirmation.arm_study import ConfirmRecords, SeedRun, accuracy_of
 from tune.records import LossRecords, RecordError
+from tune.records.roles import ADAPTIVE, CONTROLS, GATED
 
 __all__ = [
     "ADAPTIVE",
@@ -31,9 +32,6 @@ __all__ = [
     "winner_of",
     "winner_runs",
 ]
-
-ADAPTIVE = "adaloss"  # the loss whose adaptivity the controls test
-CONTROLS = ("mean_margin", "final_margin", "linear_ramp", "gated", "yoked_replay", "gate_off")
 
 # Random streams of a run's seed; the ones below 10 belong to the training itself.
 _CANDIDATE_STREAM, _WINNER_STREAM, _DRAW_STREAM = 11, 12, 13
@@ -132,11 +130,11 @@ def robustness_runs(losses: Sequence[str], draws: int, run_seed: int) -> dict[st
     """
     arms: dict[str, list[SeedRun]] = {loss: [] for loss in losses}
     if ADAPTIVE in losses:
-        arms["gated"] = []
+        arms[GATED] = []
     for draw in range(draws):
         seed = _seed(run_seed, _DRAW_STREAM, draw)
         for arm, runs in arms.items():
-            config = _drawn(ADAPTIVE if arm == "gated" else arm, seed)
+            config = _drawn(ADAPTIVE if arm == GATED else arm, seed)
             runs.append(
                 SeedRun(
                     run_id=f"robustness-{arm}-{draw:04d}",
@@ -144,7 +142,7 @@ def robustness_runs(losses: Sequence[str], draws: int, run_seed: int) -> dict[st
                     arm=arm,
                     pair=draw,
                     seed=seed,
-                    config=_with_loss_args(config, **_STILL) if arm == "gated" else config,
+                    config=_with_loss_args(config, **_STILL) if arm == GATED else config,
                 )
             )
     return arms
@@ -202,7 +200,7 @@ def control_runs(
         "mean_margin": _as_arcface(config, "arcface", margin_rad=mean_rad),
         "final_margin": _as_arcface(config, "arcface", margin_rad=final_rad),
         "linear_ramp": _as_arcface(config, "arcface_schedule", ramp_to_rad=final_rad),
-        "gated": _with_loss_args(config, **_STILL),
+        GATED: _with_loss_args(config, **_STILL),
         "gate_off": _with_loss_args(config, competence_gate=False),
     }
     arms: dict[str, list[SeedRun]] = {}

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from tune.records import RecordError, read_records
+from tune.records.roles import ROLES
 
 __all__ = [
-    "JUDGED_ON_VALIDATION",
-    "ROLES",
     "RUN_FIELDS",
     "SEED_EPOCH_FIELDS",
     "TRIAL_EPOCH_FIELDS",
@@ -25,8 +24,6 @@ __all__ = [
     "seed_run_fields",
 ]
 
-ROLES = ("candidate", "winner", "untuned", "control", "robustness")
-JUDGED_ON_VALIDATION = frozenset({"candidate", "robustness"})  # the other roles are judged on the test split
 ANGLE_BINS = 90  # over [0, pi] rad
 _LARGEST = 2.0**63  # no number of a run is near it; beyond it, tables of integers overflow
 
@@ -113,6 +110,7 @@ RUN_FIELDS: dict[str, Fields] = {
         **dict.fromkeys(("trials", "max_epochs", "grace_epochs"), _COUNT),
         "reduction_factor": (_is_number, "a number", True),
         "study_storage": _OPTIONAL_TEXT,
+        "reference": _OPTIONAL_TEXT,
     },
     "dataset": {
         "name": _TEXT,

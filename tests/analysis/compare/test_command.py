@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from analysis.compare import comparison, comparison_text
+from analysis.findings import load_findings
 from tests.analysis.compare.conftest import strict
 
 PROJECT = Path(__file__).parents[3]
@@ -19,11 +20,11 @@ def test_json_is_strict_and_is_the_comparison(command, full_run, new_run):
     other.trial("arcface", 0, [0.5, math.nan], "failed", error="diverged")
     code, out, err = command("--json", full_run.folder, other.folder)
     assert (code, err) == (0, "")
-    assert strict(out) == comparison([full_run.folder, other.folder])
+    assert strict(out) == comparison(load_findings([full_run.folder, other.folder]))
 
 
 def test_the_command_prints_the_text(command, full_run):
-    assert command(full_run.folder) == (0, comparison_text([full_run.folder]) + "\n", "")
+    assert command(full_run.folder) == (0, comparison_text(load_findings([full_run.folder])) + "\n", "")
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "foreign", "damaged", "file"])
@@ -70,7 +71,7 @@ def test_the_command_starts_anywhere_and_loads_neither_ray_nor_torch(full_run, t
     command = [sys.executable, "-c", program, str(PROJECT / "analysis" / "compare.py"), str(full_run.folder)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == comparison_text([full_run.folder]) + "\n"
+    assert done.stdout == comparison_text(load_findings([full_run.folder])) + "\n"
 
 
 def test_a_run_given_twice_would_count_twice(command, full_run):

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from analysis.compare import comparison, comparison_csv, comparison_markdown, comparison_text
+from analysis.findings import load_findings
 from analysis.load import load_run
 from analysis.statistics.verdict import verdicts
 from tests.analysis.compare.conftest import strict
@@ -34,7 +35,7 @@ def example(request, example_run):
 
 
 def test_every_example_fits_a_terminal(example):
-    lines = comparison_text([example]).splitlines()
+    lines = comparison_text(load_findings([example])).splitlines()
     assert max(map(len, lines)) <= 110
     assert not [line for line in lines if line != line.rstrip()]
 
@@ -42,16 +43,16 @@ def test_every_example_fits_a_terminal(example):
 def test_every_example_is_json_markdown_and_csv(command, example):
     code, out, err = command("--json", example)
     assert (code, err) == (0, "")
-    assert strict(out) == comparison([example])
-    assert command("--markdown", example) == (0, comparison_markdown([example]) + "\n", "")
-    assert command("--csv", example) == (0, comparison_csv([example]) + "\n", "")
+    assert strict(out) == comparison(load_findings([example]))
+    assert command("--markdown", example) == (0, comparison_markdown(load_findings([example])) + "\n", "")
+    assert command("--csv", example) == (0, comparison_csv(load_findings([example])) + "\n", "")
 
 
 def test_the_text_ends_with_the_verdict_and_markdown_begins_with_it(example_run):
     folder = example_run(robustness=8)
     (primary, *_) = verdicts([load_run(folder)])
     assert primary.decision == "better"
-    text, markdown = comparison_text([folder]), comparison_markdown([folder])
+    text, markdown = comparison_text(load_findings([folder])), comparison_markdown(load_findings([folder]))
     headings = ["Test accuracy", "Convergence speed", "Robustness to tuning", "Budget", "Verdict on cifar10"]
     assert [line for line in text.splitlines() if line in headings] == headings
     assert primary.sentence in text.partition("Verdict on cifar10")[2]
@@ -60,7 +61,7 @@ def test_the_text_ends_with_the_verdict_and_markdown_begins_with_it(example_run)
 
 
 def test_everything_that_the_protocol_asks_for_is_said(example_run):
-    text = " ".join(comparison_text([example_run(robustness=8)]).split())
+    text = " ".join(comparison_text(load_findings([example_run(robustness=8)])).split())
     for words in (
         "AdaLoss - softmax",
         "ArcFace - softmax",
@@ -86,7 +87,7 @@ def test_the_numbers_of_the_table_are_those_of_the_records(example_run):
     accuracies = load_run(folder).accuracies("winner", "adaloss")
     (row,) = [
         line.split()
-        for line in comparison_text([folder]).splitlines()
+        for line in comparison_text(load_findings([folder])).splitlines()
         if line.startswith("AdaLoss  ") and "tuned" in line
     ]
     expected = [f"{100 * value:.2f}" for value in (accuracies.mean(), accuracies.min(), accuracies.max())]
@@ -95,39 +96,39 @@ def test_the_numbers_of_the_table_are_those_of_the_records(example_run):
 
 
 def test_a_confirmation_that_has_not_begun_leaves_the_search_as_it_was(full_run):
-    before = comparison_text([full_run.folder]).splitlines()
+    before = comparison_text(load_findings([full_run.folder])).splitlines()
     full_run.rewrite(confirmation={"seeds": 3, "history": []})
     full_run.seed_run("candidate", "arcface", 0, trial_id="arcface-0000")
-    after = comparison_text([full_run.folder]).splitlines()
+    after = comparison_text(load_findings([full_run.folder])).splitlines()
     assert [line for line in after if line not in before] == [
         "the confirmation has 1 runs behind it, none of them of a paired seed: there is no verdict yet"
     ]
-    assert comparison([full_run.folder])[0]["confirmation"] is None
+    assert comparison(load_findings([full_run.folder]))[0]["confirmation"] is None
 
 
 def test_random_draws_alone_are_shown_without_a_verdict(new_run):
     run = new_run("run", ("arcface", "adaloss"))
     for arm in ("arcface", "adaloss", "gated"):
         run.seed_runs("robustness", arm, [0.1, 0.8, 0.85])
-    text = comparison_text([run.folder])
+    text = comparison_text(load_findings([run.folder]))
     assert "Robustness to tuning" in text
     assert "no paired seed is finished: there is no verdict" in text
 
 
 def test_several_runs_share_the_correction_and_end_in_one_list(example_run):
     folders = [example_run(robustness=8), example_run(**EXAMPLES["two losses"])]
-    text = comparison_text(folders)
+    text = comparison_text(load_findings(folders))
     ending = text.partition("All verdicts")[2]
     assert ending.count("cifar10: AdaLoss - ArcFace = ") == 2
     assert "Holm's correction over 2" in " ".join(text.split())
-    entries = comparison(folders)
+    entries = comparison(load_findings(folders))
     assert [entry["confirmation"]["verdicts"][0]["family"] for entry in entries] == [2, 2]
-    assert "All verdicts" not in comparison_text(folders[:1])
+    assert "All verdicts" not in comparison_text(load_findings(folders[:1]))
 
 
 def test_csv_has_one_number_a_line(example_run):
     folder = example_run(robustness=8)
-    rows = list(csv.DictReader(io.StringIO(comparison_csv([folder]))))
+    rows = list(csv.DictReader(io.StringIO(comparison_csv(load_findings([folder])))))
     values = {(row["about"], row["subject"], row["quantity"]): row["value"] for row in rows}
     assert len(values) == len(rows)
     (primary, *_) = verdicts([load_run(folder)])
@@ -194,7 +195,20 @@ def test_without_adaloss_the_others_are_compared(command, new_run):
         run.seed_runs("winner", loss, [accuracy + 0.001 * pair for pair in range(8)])
     code, out, _ = command(run.folder)
     assert code == 0
+    verdict = out.partition("Verdict on digits")[2]
+    (line,) = [line for line in verdict.splitlines() if line.startswith("ArcFace - softmax")]
+    assert line == (
+        "ArcFace - softmax = -5.00 pp [-5.00, -5.00], p_holm 0.008, P(A>B) 0.00, n 8, 4 trials x 3 epochs: worse"
+    )
+    assert "not compared" not in out
+
+
+def test_where_adaloss_is_late_its_comparison_is_still_to_come(command, new_run):
+    run = new_run("run", ("arcface", "adaloss", "softmax"))
+    for loss in ("arcface", "softmax"):
+        run.seed_runs("winner", loss, [0.9] * 6)
+    code, out, _ = command(run.folder)
+    assert code == 0
     assert "AdaLoss - ArcFace: not compared, no paired seed of AdaLoss" in out
     (row,) = [line for line in out.splitlines() if line.startswith("ArcFace - softmax")]
-    assert row.split()[3:5] == ["-5.00", "[-5.00,"]
-    assert "worse" in row
+    assert "equivalent" in row

@@ -5,10 +5,11 @@ import math
 import pytest
 
 from analysis.compare import comparison, comparison_text
+from analysis.findings import load_findings
 
 
 def summary_of(run, loss="arcface"):
-    (entry,) = comparison([run.folder])
+    (entry,) = comparison(load_findings([run.folder]))
     return next(summary for summary in entry["losses"] if summary["loss"] == loss)
 
 
@@ -116,7 +117,7 @@ def test_an_error_without_words_does_no_harm(new_run, error):
 
 
 def test_the_table_has_a_row_for_every_loss_and_is_aligned(full_run):
-    lines = comparison_text([full_run.folder]).splitlines()
+    lines = comparison_text(load_findings([full_run.folder])).splitlines()
     assert lines[0] == "digits, ArcFaceCNN: 4 trials per loss, at most 3 epochs"
     header, *rows = lines[2:6]
     assert [row.split()[0] for row in rows] == ["arcface", "adaloss_per_class", "softmax"]
@@ -131,24 +132,28 @@ def test_the_table_has_a_row_for_every_loss_and_is_aligned(full_run):
 
 
 def test_the_best_configuration_and_the_first_error_are_named(full_run):
-    text = comparison_text([full_run.folder])
+    text = comparison_text(load_findings([full_run.folder]))
     assert "best arcface: learning_rate 0.1, scale 8" in text
     assert "best softmax" not in text
     assert "adaloss_per_class: 1 failed; the first: RuntimeError: [out] of memory" in text
 
 
 def test_a_selected_best_is_not_called_a_comparison(full_run):
-    assert "not yet a comparison" in comparison_text([full_run.folder]).splitlines()[-1]
+    assert "not yet a comparison" in comparison_text(load_findings([full_run.folder])).splitlines()[-1]
 
 
 def test_a_run_on_a_part_of_the_data_is_marked(new_run):
     part, whole = new_run("part", partial=True), new_run("whole")
-    assert comparison_text([part.folder]).startswith("digits, a part of it (100 training images), ArcFaceCNN")
-    assert "part" not in comparison_text([whole.folder])
-    assert [entry["partial"] for entry in comparison([part.folder, whole.folder])] == [True, False]
+    assert comparison_text(load_findings([part.folder])).startswith(
+        "digits, a part of it (100 training images), ArcFaceCNN"
+    )
+    assert "part" not in comparison_text(load_findings([whole.folder]))
+    assert [entry["partial"] for entry in comparison(load_findings([part.folder, whole.folder]))] == [True, False]
 
 
 def test_several_runs_follow_each_other(new_run):
     first, second = new_run("one"), new_run("two", ("adaloss",))
-    text = comparison_text([first.folder, second.folder])
-    assert text == comparison_text([first.folder]) + "\n\n" + comparison_text([second.folder])
+    text = comparison_text(load_findings([first.folder, second.folder]))
+    assert text == comparison_text(load_findings([first.folder])) + "\n\n" + comparison_text(
+        load_findings([second.folder])
+    )

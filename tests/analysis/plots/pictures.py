@@ -1,13 +1,13 @@
 """Pictures of a run, and the records that they are drawn from, as tests look at them."""
 
-from analysis.load import load_run
+from analysis.findings import load_findings
 from analysis.plots import PAGES
 from tune.records import current_epochs, read_records
 
 
 def pictures_of(folder, page, start=""):
     """The pictures of a page whose key begins with a text, by key."""
-    sheet = next(p for p in PAGES if p.key == page).build([load_run(folder)])
+    sheet = next(p for p in PAGES if p.key == page).build(load_findings([folder]))
     return {picture.key: picture for picture in sheet.pictures if picture.key.startswith(start)}
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from analysis.findings import load_findings
 from analysis.load import load_run
 from analysis.plots import PAGES
 from analysis.plots.bands import best_trial
@@ -254,7 +255,7 @@ def test_defaults_that_nobody_asked_for_are_not_waited_for(new_run, dataset, con
     writer.rewrite(confirmation={"seeds": 2, "controls": controls})
     writer.seed_runs("winner", "arcface", [0.8, 0.8])
     page = next(page for page in PAGES if page.key == "paired")
-    note = next(note for note in page.build([load_run(writer.folder)]).notes if "untuned" in note)
+    note = next(note for note in page.build(load_findings([writer.folder])).notes if "untuned" in note)
     assert ("has come to its end" in note) == are_run
     assert ("--controls asks for it" in note) != are_run
 

@@ -8,10 +8,14 @@ import shutil
 import numpy as np
 import pytest
 
+from analysis.arms import ARMS
+from analysis.findings import findings, load_findings
 from analysis.load import load_run
 from analysis.plots import PAGES, Sheet, download_name
-from analysis.plots.picture import named
-from analysis.plots.style import LOOKS, TEMPLATE, arm_name
+from analysis.plots.picture import labels, slug
+from analysis.plots.style import TEMPLATE, arm_name
+
+LOOKS = {arm: known.look for arm, known in ARMS.items()}
 
 SCENARIOS = {
     "only a search": [{"seeds": 0}],
@@ -34,7 +38,8 @@ def runs(request, example_run):
 
 @pytest.fixture(scope="module")
 def sheets(runs):
-    return {page.key: page.build(runs) for page in PAGES}
+    found = findings(runs)
+    return {page.key: page.build(found) for page in PAGES}
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +85,9 @@ def test_notes_are_sentences_that_say_what_is_missing(sheets):
 def test_pages_are_pure(example_run):
     run = load_run(example_run(**SCENARIOS["everything"][0]))
     before = (run.trials.copy(), run.epochs.copy(), run.seed_runs.to_json(), json.dumps(run.info))
+    found = findings([run])
     for page in PAGES:
-        first, second = page.build([run]), page.build([run])
+        first, second = page.build(found), page.build(found)
         assert (first.lines, first.tables, first.notes) == (second.lines, second.tables, second.notes)
         for one, other in zip(first.pictures, second.pictures, strict=True):
             assert (one.key, one.title, one.caption) == (other.key, other.title, other.caption)
@@ -194,8 +200,8 @@ def test_figures_are_json_without_numbers_that_json_does_not_have(pictures):
 
 
 def test_runs_of_the_same_data_set_are_told_apart(runs):
-    labels = [run.label for run in named(runs)]
-    assert len(set(labels)) == len({run.slug for run in named(runs)}) == len(runs)
+    names = labels(runs)
+    assert len(set(names)) == len(set(map(slug, names))) == len(runs)
 
 
 # --- Colours ---------------------------------------------------------------------------------------------------------
@@ -219,9 +225,9 @@ def test_no_two_arms_look_the_same():
 
 
 def test_a_run_before_its_first_trial_has_notes_and_no_picture(new_run):
-    run = load_run(new_run(losses=("arcface", "adaloss", "softmax")).folder)
+    found = load_findings([new_run(losses=("arcface", "adaloss", "softmax")).folder])
     for page in PAGES:
-        sheet = page.build([run])
+        sheet = page.build(found)
         assert isinstance(sheet, Sheet)
         assert not sheet.pictures, page.key
         assert sheet.notes, page.key
@@ -232,14 +238,14 @@ def test_trials_without_an_epoch_have_nothing_to_draw(new_run):
     writer.trial("arcface", 0, [], "failed", error="out of memory")
     writer.trial("softmax", 0, [], None)
     for page in PAGES:
-        assert not page.build([load_run(writer.folder)]).pictures, page.key
+        assert not page.build(load_findings([writer.folder])).pictures, page.key
 
 
 def test_trials_that_all_diverged_are_drawn_as_failed(new_run):
     writer = new_run(losses=("arcface",))
     for number in range(3):
         writer.trial("arcface", number, [math.nan], "failed", error="diverged")
-    sheet = next(page for page in PAGES if page.key == "search").build([load_run(writer.folder)])
+    sheet = next(page for page in PAGES if page.key == "search").build(load_findings([writer.folder]))
     (rungs,) = (picture for picture in sheet.pictures if picture.key.startswith("rungs"))
     (trace,) = (trace for trace in rungs.figure.data if trace.name == "failed")
     assert len(trace.x) == 3
@@ -251,7 +257,7 @@ def test_a_confirmation_of_failed_runs_alone_is_drawn_at_chance(new_run):
     writer.rewrite(confirmation={"seeds": 2})
     for arm in ("arcface", "adaloss"):
         writer.seed_runs("winner", arm, [None, None])
-    sheets = {page.key: page.build([load_run(writer.folder)]) for page in PAGES}
+    sheets = {page.key: page.build(load_findings([writer.folder])) for page in PAGES}
     pairs = next(picture for picture in sheets["paired"].pictures if picture.key.endswith("winner"))
     (points,) = (trace for trace in pairs.figure.data if trace.name == "ArcFace")
     assert list(points.y) == [10.0, 10.0]
@@ -269,7 +275,7 @@ def test_a_page_is_made_of_what_lies_there_when_other_parts_are_gone(example_run
     else:
         shutil.rmtree(copy / "arcface")
         (copy / "study.db").unlink()
-    sheets = {page.key: page.build([load_run(copy)]) for page in PAGES}
+    sheets = {page.key: page.build(load_findings([copy])) for page in PAGES}
     assert sheets["paired"].pictures
     assert sheets["search"].pictures
     assert not sheets["parameters"].pictures

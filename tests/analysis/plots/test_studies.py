@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
+from analysis.findings import load_findings
 from analysis.load import load_run
 from analysis.plots import PAGES, studies
 from analysis.plots.studies import LossTrials, StudyError, drawn, importance, judged, place, read_trials
@@ -54,7 +55,7 @@ def numbered(trials):
 
 
 def parameters_sheet(folder):
-    return next(page for page in PAGES if page.key == "parameters").build([load_run(folder)])
+    return next(page for page in PAGES if page.key == "parameters").build(load_findings([folder]))
 
 
 # --- Reading ---------------------------------------------------------------------------------------------------------

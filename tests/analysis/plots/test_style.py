@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.findings import findings
 from analysis.load import load_run
-from analysis.plots.picture import named, plain, slug
+from analysis.plots.picture import labels, named, plain, slug
 from analysis.plots.style import accuracy_axis, errors, log_ticks, safe
 
 
@@ -28,9 +29,9 @@ def test_runs_are_named_by_data_set_then_folder_then_number(new_run):
     runs = [load_run(new_run(name).folder) for name in ("a", "b")]
     runs.append(load_run(new_run("c", dataset="/data/birds").folder))
     runs += [runs[0], runs[0]]
-    labels = [run.label for run in named(runs)]
-    assert labels == ["digits, a", "digits, b", "birds", "digits, a (2)", "digits, a (3)"]
-    assert [run.prefix for run in named(runs[:1])] == [""]
+    assert labels(runs) == [run.label for run in named(findings(runs))]
+    assert labels(runs) == ["digits, a", "digits, b", "birds", "digits, a (2)", "digits, a (3)"]
+    assert [run.prefix for run in named(findings(runs[:1]))] == [""]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.one_of(st.none(), st.integers(1, 10_000)))

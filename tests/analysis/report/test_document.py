@@ -22,6 +22,21 @@ def test_the_first_columns_can_be_texts():
     assert to_text([Table(("a", "b", "c"), (("x", "yy", "1"),), left=2)]).splitlines() == ["a  b   c", "x  yy  1"]
 
 
+@pytest.mark.parametrize("left", [1, 2])
+def test_names_that_are_too_long_for_a_terminal_are_folded(left):
+    names = ("one long name of a loss - another long name of a loss", "short - name")
+    numbers = tuple(str(10**digits) for digits in (9, 10, 11, 12, 13))
+    texts = ("1 %",) * (left - 1)
+    rows = tuple((*texts, name, *numbers) for name in names)
+    lines = to_text([Table(("",) * (left - 1) + ("name", "a", "b", "c", "d", "e"), rows, left)]).splitlines()
+    assert max(map(len, lines)) <= 110
+    assert len(lines) == 4
+    start = 5 * (left - 1)
+    assert f"{lines[1][start:].split('  ')[0]} {lines[2].strip()}" == names[0]
+    assert lines[3][start:].startswith("short - name ")
+    assert lines[1].split()[-5:] == lines[3].split()[-5:] == list(numbers)
+
+
 def test_markdown_shows_every_character():
     text = to_markdown([Heading("T_1"), Paragraph("a *b* <c>"), TABLE, Items(("P(A>B) [1]", "    why"))])
     assert text == "\n\n".join(

@@ -2,7 +2,8 @@ import pytest
 
 from analysis.load import load_run
 from analysis.statistics.claims import PUBLISHED, adaptivity, claims
-from analysis.statistics.verdict import CONTROLS, verdicts
+from analysis.statistics.verdict import verdicts
+from tune.records.roles import CONTROLS
 
 # --- The published claim ---------------------------------------------------------------------------------------------
 

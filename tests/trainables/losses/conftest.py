@@ -1,5 +1,6 @@
 """Shared by the tests of the losses: one way to build each loss, one small batch."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.trainables.small_trials import first_loss_args
 from trainables.losses import LOSSES, ClassifierLoss
 
 ANGULAR: dict[str, Any] = {"scale": 8.0}
@@ -18,7 +20,7 @@ ADAPTIVE: dict[str, Any] = {
     "target_difficulty": 0.2,
     "steps_per_epoch": 10,
 }
-ARGUMENTS: dict[str, dict[str, Any]] = {
+_KNOWN: dict[str, dict[str, Any]] = {
     "softmax": {},
     "norm_softmax": ANGULAR,
     "arcface": FIXED_MARGIN,
@@ -26,6 +28,17 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "adaloss": ADAPTIVE,
     "adaloss_per_class": ADAPTIVE,
 }
+
+
+def _arguments(loss: str) -> dict[str, Any]:
+    """Return the arguments of a loss; of one that is not known here those of its search space's first point."""
+    if loss in _KNOWN:
+        return _KNOWN[loss]
+    wants_steps = "steps_per_epoch" in inspect.signature(LOSSES[loss]).parameters
+    return {**first_loss_args(loss), **({"steps_per_epoch": 10} if wants_steps else {})}
+
+
+ARGUMENTS = {loss: _arguments(loss) for loss in LOSSES}
 
 LossFactory = Callable[..., ClassifierLoss]
 

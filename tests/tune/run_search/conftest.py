@@ -8,6 +8,7 @@ import torchvision
 
 import analysis.compare
 import analysis.dashboard
+import analysis.findings
 import tune.confirmation.run
 import tune.search.run
 from tune import run_search
@@ -76,6 +77,7 @@ def searched(monkeypatch):
     search = Search()
     monkeypatch.setattr(tune.search.run, "run_search", search)
     monkeypatch.setattr(tune.confirmation.run, "run_confirmation", search.confirm)
+    monkeypatch.setattr(analysis.findings, "load_findings", lambda folders: folders)
     monkeypatch.setattr(analysis.compare, "comparison_text", lambda folders: f"compared {folders[0]}")
     monkeypatch.setattr(analysis.dashboard, "write_report", lambda folders, page: None)
     return search

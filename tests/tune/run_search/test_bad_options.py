@@ -25,6 +25,8 @@ PROJECT = Path(__file__).parents[3]
         (["--dataset", "./nosuch"], ["no folder ./nosuch"]),
         (["--dataset", "digits", "--loss", "adalos"], ["unknown loss 'adalos'", "did you mean adaloss?"]),
         (["--dataset", "digits", "--loss", "softmax", "--loss", "softmax"], ["--loss", "once"]),
+        (["--dataset", "digits", "--reference", "norm_softmax"], ["--reference 'norm_softmax'", "none of the losses"]),
+        (["--dataset", "digits", "--loss", "softmax", "--reference", "arcface"], ["--reference 'arcface'", "softmax"]),
         (["--dataset", "digits", "--model", "resnet"], ["unknown model 'resnet'", "did you mean resnet9?"]),
         (["--dataset", "digits", "--model", "ArcFaceCNN_CIFAR10"], ["--model ArcFaceCNN_CIFAR10", "28x28x1", "digits"]),
         (["--dataset", "digits", "--trials", "0"], ["--trials must be positive"]),

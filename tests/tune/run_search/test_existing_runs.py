@@ -58,6 +58,7 @@ def test_extend_adds_trials(command, searched, existing):
         (["--seed", "7"], ["--seed 7 differs from the run's 3"]),
         (["--dataset", "mnist"], ["--dataset mnist differs from the run's digits"]),
         (["--loss", "softmax"], ["--loss softmax differs from the run's arcface, adaloss, softmax"]),
+        (["--reference", "softmax"], ["--reference softmax differs from the run's default"]),
         (["--max-epochs", "3"], ["--max-epochs 3 differs from the run's 20"]),
         (["--trials", "20"], ["--trials 20 differs from the run's 12", "--extend"]),
         (["--extend", "0"], ["--extend must be positive"]),

@@ -47,7 +47,7 @@ def test_every_option_arrives(command, searched):
         "max_epochs": 9, "grace_epochs": 4, "reduction_factor": 2.5, "time_budget_min": 1.5, "train_size": 100,
         "batch_size": 32, "precision": "fp16", "cpus_per_trial": 0.5, "gpus_per_trial": 0.25, "max_concurrent": 7,
         "output": "o", "name": "n", "storage": "s3://b", "address": "local", "seed": 5,
-        "study_storage": "postgresql://u@h:5433/db",
+        "study_storage": "postgresql://u@h:5433/db", "reference": "norm_softmax",
     }  # fmt: skip
     arguments = []
     for field, value in given.items():
@@ -122,7 +122,13 @@ def test_help_lists_every_option_with_its_default(command):
     assert all(len(line) <= 110 for line in out.splitlines())
 
 
-@pytest.mark.parametrize("names", [DATASETS, SEARCH_SPACES, MODELS, PRECISIONS], ids=["data", "loss", "model", "bits"])
+@pytest.mark.parametrize("names", [DATASETS, DEFAULT_LOSSES, MODELS, PRECISIONS], ids=["data", "loss", "model", "bits"])
 def test_help_knows_all_names(command, names):
     words = re.findall(r"\w+", command("-h")[1])
     assert set(names) <= set(words)
+
+
+def test_help_says_where_all_losses_are_and_an_unknown_one_is_answered_with_them(command, error_of):
+    assert "search_spaces/" in command("-h")[1]
+    words = re.findall(r"\w+", error_of("--dataset", "digits", "--loss", "zzz"))
+    assert set(SEARCH_SPACES) <= set(words)

@@ -13,6 +13,7 @@ import torch
 from optuna.trial import TrialState
 
 from analysis.compare import comparison
+from analysis.findings import load_findings
 from tune.records import LossRecords, read_json
 
 BUDGET = (
@@ -101,7 +102,7 @@ def test_the_run_says_where_it_came_from(finished):
 
 def test_the_best_are_kept_with_their_weights_and_nothing_else(finished):
     folder, _ = finished
-    for entry in comparison([folder])[0]["losses"]:
+    for entry in comparison(load_findings([folder]))[0]["losses"]:
         best = read_json(folder / f"best_{entry['loss']}.json")
         assert best["trial_id"] == entry["best"]["trial_id"]
         assert best["val_accuracy"] == entry["best"]["val_accuracy"]
