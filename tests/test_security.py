@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis import compare, dashboard
 from tests.analysis.example_run import write_example_run
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -131,22 +132,25 @@ def command(*arguments, timeout=300):
     return subprocess.run(program, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=timeout)
 
 
+@pytest.fixture
+def run(tmp_path):
+    """A run's folder with such pickles; the test fails where one was loaded."""
+    run, mark = write_example_run(tmp_path / "run", seeds=2, trials=5, max_epochs=4), tmp_path / "unpickled"
+    plant(run, mark)
+    yield run
+    assert not mark.exists()
+
+
 @pytest.mark.parametrize("options", [[], ["--json"], ["--csv"], ["--markdown"]])
-def test_comparing_runs_unpickles_nothing(tmp_path, options):
-    run, mark = write_example_run(tmp_path / "run", seeds=2), tmp_path / "unpickled"
-    plant(run, mark)
-    done = command("analysis/compare.py", run, *options)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert not mark.exists()
+def test_comparing_runs_unpickles_nothing(run, called, options):
+    code, _, errors = called(compare.main, run, *options)
+    assert (code, errors) == (0, "")
 
 
-def test_drawing_a_run_unpickles_nothing(tmp_path):
-    run, mark = write_example_run(tmp_path / "run", seeds=2), tmp_path / "unpickled"
-    plant(run, mark)
-    done = command("analysis/dashboard.py", run, "--html", tmp_path / "page.html")
-    assert (done.returncode, done.stderr) == (0, "")
+def test_drawing_a_run_unpickles_nothing(run, called, tmp_path):
+    code, _, errors = called(dashboard.main, run, "--html", tmp_path / "page.html")
+    assert (code, errors) == (0, "")
     assert (tmp_path / "page.html").exists()
-    assert not mark.exists()
 
 
 @pytest.mark.cluster

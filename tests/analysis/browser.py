@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,11 +32,19 @@ def browser_path() -> str:
 
 
 @contextmanager
-def headless_browser() -> Iterator[Any]:
-    """Start the browser and end it."""
+def headless_browser(profile: Path | None = None) -> Iterator[Any]:
+    """Start the browser and end it.
+
+    Args:
+        profile: folder of what it keeps from one page to the next, such as compiled scripts; None keeps nothing.
+    """
     sync_playwright = pytest.importorskip("playwright.sync_api").sync_playwright
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path(), args=OPTIONS)
+        options: dict[str, Any] = {"executable_path": browser_path(), "args": OPTIONS}
+        if profile is None:
+            browser = playwright.chromium.launch(**options)
+        else:
+            browser = playwright.chromium.launch_persistent_context(profile, **options)
         try:
             yield browser
         finally:

@@ -1,5 +1,8 @@
 """Run folders, written with the writers that a search uses, and runs in memory."""
 
+import fcntl
+import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from analysis.findings import Findings, load_findings
 from analysis.load import SEED_RUN_COLUMNS, Run
 from tests.analysis.example_run import write_example_run
 from tune.records import LossRecords, RecordFile, write_json
@@ -133,16 +137,50 @@ def run_of(dataset: str, **arms: Sequence[float]) -> Run:
 
 
 @pytest.fixture(scope="session")
-def example_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Makes what a folder holds once for all processes that run tests beside each other; not to be changed."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"
+    shared.mkdir(exist_ok=True)
+
+    def get(key: str, make: Callable[[Path], object]) -> Path:
+        folder = shared / hashlib.sha256(key.encode()).hexdigest()[:16]
+        with folder.with_suffix(".lock").open("a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not lock.seek(0, os.SEEK_END):
+                folder.mkdir()
+                make(folder)
+                lock.write("made")
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def example_run(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Callable[..., Path]:
     """Writes an example run without study.db unless asked for it, once for equal options; not to be changed."""
-    written: dict[str, Path] = {}
 
     def get(**options: Any) -> Path:
-        key = repr(sorted(options.items()))
-        if key not in written:
-            folder = tmp_path_factory.mktemp("example") / str(options.get("dataset", "cifar10"))
-            written[key] = write_example_run(folder, **{"study": False, **options})
-        return written[key]
+        name = str(options.get("dataset", "cifar10"))
+
+        def write(folder: Path) -> None:
+            write_example_run(folder / name, **{"study": False, **options})
+
+        return made_once(f"example run: {sorted(options.items())}", write) / name
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def example_findings(example_run: Callable[..., Path]) -> Callable[..., list[Findings]]:
+    """What example runs of these options show together, put together once; not to be changed."""
+    found: dict[str, list[Findings]] = {}
+
+    def get(*examples: dict[str, Any]) -> list[Findings]:
+        key = repr([sorted(options.items()) for options in examples])
+        if key not in found:
+            found[key] = load_findings([example_run(**options) for options in examples])
+        return found[key]
 
     return get
 

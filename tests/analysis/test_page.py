@@ -44,7 +44,7 @@ class Elements(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page(example_run):
-    runs = [load_run(example_run(robustness=8, study=True)), load_run(example_run(dataset="mnist"))]
+    runs = [load_run(example_run(robustness=8, study=True)), load_run(example_run(dataset="mnist", seeds=2))]
     return page_html(findings(runs))
 
 

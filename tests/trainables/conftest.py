@@ -16,7 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.trainables.small_trials import NARROW
 from trainables.data import DATASETS, TrainingData, load_training_data
+from trainables.models import MODELS
 
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -110,6 +112,12 @@ def own_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
 def digits() -> TrainingData:
     """The one data set that is always there."""
     return load_training_data("digits", None)
+
+
+@pytest.fixture
+def narrow_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model of small trials, under the name that they have it by."""
+    monkeypatch.setitem(MODELS, "narrow", NARROW)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def trial(
     loss: str = "arcface", *, trial_id: str = "t1", checkpoint: str | None = None, threads: int = 1, **changes: Any
 ) -> dict[str, Any]:
     settings = {"max_epochs": EPOCHS, "batch_size": 32, "embedding_dim": 16, "precision": "float32", **changes}
-    values = {"loss": loss, "loss_args": LOSS_ARGS.get(loss, {}), "model": "ArcFaceCNN", **settings}
+    values = {"loss": loss, "loss_args": LOSS_ARGS.get(loss, {}), "model": "narrow", **settings}
     return {"trial": values, "trial_id": trial_id, "checkpoint": checkpoint, "threads": threads}
 
 

@@ -16,7 +16,7 @@ from trainables.data import TrainingData
 from trainables.evaluation import ANGLE_BINS, angle_between, angles_to_centres, confusion_matrix, examine
 from trainables.training import STATISTICS_BATCHES, Trainer
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("narrow_model", "one_thread")
 
 
 def looped_angles(embeddings: list[list[float]], labels: list[int]) -> tuple[list[float], list[float]]:

@@ -15,7 +15,7 @@ from trainables.training import Trainer
 
 MOVING = ("adaloss", "arcface_schedule")
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("narrow_model", "one_thread")
 
 
 def watched(trainer: Trainer) -> list[float]:

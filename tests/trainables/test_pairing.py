@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from tests.trainables.small_actors import EPOCHS, actor_of, trial, trial_data
-from tests.trainables.small_trials import LOSS_ARGS, trainer_of
+from tests.trainables.small_trials import LOSS_ARGS, NARROW, trainer_of
 from trainables.data import TrainingData, load_training_data
 from trainables.losses import LOSSES, MarginSoftmaxLoss
+from trainables.models import MODELS
 from trainables.training import Trainer
 
 PROJECT = Path(__file__).parents[2]
@@ -29,7 +30,7 @@ TUNED: dict[str, dict[str, Any]] = {loss: {} for loss in LOSSES} | {
     "adaloss_per_class": {"learning_rate": 0.1, "head_learning_rate_multiplier": 0.5},
 }
 
-pytestmark = pytest.mark.usefixtures("one_thread", "restored_torch_settings", "quick_collections")
+pytestmark = pytest.mark.usefixtures("narrow_model", "one_thread", "restored_torch_settings", "quick_collections")
 
 
 class Observed:
@@ -77,6 +78,7 @@ def observe_an_actors(running: Any) -> dict[str, str]:
 
 def print_what_a_fresh_process_sees(loss: str, seed: int) -> None:
     """Print digests as JSON; called in another process."""
+    MODELS["narrow"] = NARROW
     actor = actor_of(trial_data(load_training_data("digits", None), judged=False))
     print(json.dumps(observe_an_actors(actor(trial(loss, seed=seed, horizontal_flip=True, **TUNED[loss])))))
 

@@ -29,7 +29,7 @@ from trainables.training import Trainer
 each_loss = pytest.mark.parametrize("loss", LOSSES)
 
 
-pytestmark = pytest.mark.usefixtures("restored_torch_settings", "quick_collections")
+pytestmark = pytest.mark.usefixtures("narrow_model", "restored_torch_settings", "quick_collections")
 
 
 @pytest.fixture(scope="module")

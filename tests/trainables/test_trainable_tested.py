@@ -16,7 +16,7 @@ from tune.records.schema import PLACE_FIELDS
 EXAMINED = {"test_accuracy", "test_loss", "confusion", "angle_histograms"}
 VALIDATED = {"val_accuracy", "val_loss"}
 
-pytestmark = pytest.mark.usefixtures("restored_torch_settings", "quick_collections")
+pytestmark = pytest.mark.usefixtures("narrow_model", "restored_torch_settings", "quick_collections")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from trainables.training import one_cycle
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 each_loss = pytest.mark.parametrize("loss", LOSSES)
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("narrow_model", "one_thread")
 
 
 # --- Schedule and precision ------------------------------------------------------------------------------------------

@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
+from analysis import compare
 from analysis.compare import comparison, comparison_csv, comparison_markdown, comparison_text
 from analysis.findings import load_findings
 from analysis.load import load_run
-from analysis.statistics.verdict import verdicts
 from tests.analysis.compare.conftest import strict
 
 EXAMPLES = {
@@ -29,30 +29,36 @@ EXAMPLES = {
 }
 
 
-@pytest.fixture(params=EXAMPLES)
-def example(request, example_run):
-    return example_run(**EXAMPLES[request.param])
+@pytest.fixture(scope="module", params=EXAMPLES)
+def example(request, example_findings):
+    return example_findings(EXAMPLES[request.param])
+
+
+@pytest.fixture(scope="module")
+def whole(example_findings):
+    return example_findings(EXAMPLES["whole"])
 
 
 def test_every_example_fits_a_terminal(example):
-    lines = comparison_text(load_findings([example])).splitlines()
+    lines = comparison_text(example).splitlines()
     assert max(map(len, lines)) <= 110
     assert not [line for line in lines if line != line.rstrip()]
 
 
-def test_every_example_is_json_markdown_and_csv(command, example):
-    code, out, err = command("--json", example)
+def test_every_example_is_json_markdown_and_csv(command, example, monkeypatch):
+    folder = example[0].run.folder
+    monkeypatch.setattr(compare, "load_findings", lambda folders, _: example if folders == [folder] else None)
+    code, out, err = command("--json", folder)
     assert (code, err) == (0, "")
-    assert strict(out) == comparison(load_findings([example]))
-    assert command("--markdown", example) == (0, comparison_markdown(load_findings([example])) + "\n", "")
-    assert command("--csv", example) == (0, comparison_csv(load_findings([example])) + "\n", "")
+    assert strict(out) == comparison(example)
+    assert command("--markdown", folder) == (0, comparison_markdown(example) + "\n", "")
+    assert command("--csv", folder) == (0, comparison_csv(example) + "\n", "")
 
 
-def test_the_text_ends_with_the_verdict_and_markdown_begins_with_it(example_run):
-    folder = example_run(robustness=8)
-    (primary, *_) = verdicts([load_run(folder)])
+def test_the_text_ends_with_the_verdict_and_markdown_begins_with_it(whole):
+    (primary, *_) = whole[0].verdicts
     assert primary.decision == "better"
-    text, markdown = comparison_text(load_findings([folder])), comparison_markdown(load_findings([folder]))
+    text, markdown = comparison_text(whole), comparison_markdown(whole)
     headings = ["Test accuracy", "Convergence speed", "Robustness to tuning", "Budget", "Verdict on cifar10"]
     assert [line for line in text.splitlines() if line in headings] == headings
     assert primary.sentence in text.partition("Verdict on cifar10")[2]
@@ -60,8 +66,8 @@ def test_the_text_ends_with_the_verdict_and_markdown_begins_with_it(example_run)
     assert "not yet a comparison" not in text + markdown
 
 
-def test_everything_that_the_protocol_asks_for_is_said(example_run):
-    text = " ".join(comparison_text(load_findings([example_run(robustness=8)])).split())
+def test_everything_that_the_protocol_asks_for_is_said(whole):
+    text = " ".join(comparison_text(whole).split())
     for words in (
         "AdaLoss - softmax",
         "ArcFace - softmax",
@@ -82,13 +88,10 @@ def test_everything_that_the_protocol_asks_for_is_said(example_run):
         assert words in text, words
 
 
-def test_the_numbers_of_the_table_are_those_of_the_records(example_run):
-    folder = example_run(robustness=8)
-    accuracies = load_run(folder).accuracies("winner", "adaloss")
+def test_the_numbers_of_the_table_are_those_of_the_records(example_run, whole):
+    accuracies = load_run(example_run(**EXAMPLES["whole"])).accuracies("winner", "adaloss")
     (row,) = [
-        line.split()
-        for line in comparison_text(load_findings([folder])).splitlines()
-        if line.startswith("AdaLoss  ") and "tuned" in line
+        line.split() for line in comparison_text(whole).splitlines() if line.startswith("AdaLoss  ") and "tuned" in line
     ]
     expected = [f"{100 * value:.2f}" for value in (accuracies.mean(), accuracies.min(), accuracies.max())]
     assert [row[2], row[5], row[7]] == expected
@@ -115,23 +118,22 @@ def test_random_draws_alone_are_shown_without_a_verdict(new_run):
     assert "no paired seed is finished: there is no verdict" in text
 
 
-def test_several_runs_share_the_correction_and_end_in_one_list(example_run):
-    folders = [example_run(robustness=8), example_run(**EXAMPLES["two losses"])]
-    text = comparison_text(load_findings(folders))
+def test_several_runs_share_the_correction_and_end_in_one_list(example_findings, whole):
+    found = example_findings(EXAMPLES["whole"], EXAMPLES["two losses"])
+    text = comparison_text(found)
     ending = text.partition("All verdicts")[2]
     assert ending.count("cifar10: AdaLoss - ArcFace = ") == 2
     assert "Holm's correction over 2" in " ".join(text.split())
-    entries = comparison(load_findings(folders))
+    entries = comparison(found)
     assert [entry["confirmation"]["verdicts"][0]["family"] for entry in entries] == [2, 2]
-    assert "All verdicts" not in comparison_text(load_findings(folders[:1]))
+    assert "All verdicts" not in comparison_text(whole)
 
 
-def test_csv_has_one_number_a_line(example_run):
-    folder = example_run(robustness=8)
-    rows = list(csv.DictReader(io.StringIO(comparison_csv(load_findings([folder])))))
+def test_csv_has_one_number_a_line(whole):
+    rows = list(csv.DictReader(io.StringIO(comparison_csv(whole))))
     values = {(row["about"], row["subject"], row["quantity"]): row["value"] for row in rows}
     assert len(values) == len(rows)
-    (primary, *_) = verdicts([load_run(folder)])
+    (primary, *_) = whole[0].verdicts
     key = ("primary verdict", "adaloss - arcface")
     assert float(values[*key, "result.mean"]) == primary.result.mean
     assert float(values[*key, "p_holm"]) == primary.p_holm

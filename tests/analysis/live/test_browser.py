@@ -20,6 +20,7 @@ from tune.records import LossRecords, RecordFile
 
 PROJECT = Path(__file__).parents[3]
 INTERVAL_S = 0.3
+NEVER_S = 600.0  # for runs that stay as they are: updates take most of the time of a browser that draws
 PATIENCE_MS = 30_000
 
 # Of each drawn picture: ranges of its x axes, points of its traces, hidden traces, and the mark of `MARK`.
@@ -34,21 +35,31 @@ MARK = "() => document.querySelectorAll('.plot').forEach(g => { g.mark = 'the sa
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with headless_browser() as browser:
+def browser(tmp_path_factory):
+    """Keeps what it has loaded and compiled: most of the time of opening a page goes into its 5 MB of scripts."""
+    with headless_browser(profile=tmp_path_factory.mktemp("profile")) as browser:
         yield browser
 
 
-class Served:
-    """The page of some runs at an address."""
+class Server:
+    """Shows the page of one run after another at an address that stays, and with it what a browser keeps of it."""
 
-    def __init__(self, *folders, port=0):
-        app = live.build_app(list(folders), INTERVAL_S)
-        self._server = make_server("127.0.0.1", port, app.server.wsgi_app, threaded=True, request_handler=live._Quiet)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
+    def __init__(self):
+        self.port = 0
+        self.start()
         self.port = self._server.port
         self.url = f"http://127.0.0.1:{self.port}"
+
+    def show(self, *folders, interval_s=INTERVAL_S):
+        self._app = live.build_app(list(folders), interval_s).server.wsgi_app
+
+    def _answer(self, environ, start_response):
+        return self._app(environ, start_response)
+
+    def start(self):
+        self._server = make_server("127.0.0.1", self.port, self._answer, threaded=True, request_handler=live._Quiet)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
 
     def stop(self):
         self._server.shutdown()
@@ -56,17 +67,22 @@ class Served:
         self._server.server_close()
 
 
+@pytest.fixture(scope="module")
+def server():
+    server = Server()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def serve():
-    """Serves the page of some runs and returns its address."""
-    with contextlib.ExitStack() as stack:
+def serve(server):
+    """Serves the page of some runs instead of those before and returns its address."""
 
-        def start(*folders):
-            served = Served(*folders)
-            stack.callback(served.stop)
-            return served.url
+    def show(*folders, **options):
+        server.show(*folders, **options)
+        return server.url
 
-        yield start
+    return show
 
 
 @pytest.fixture
@@ -75,7 +91,8 @@ def look(browser, serve):
     opened = []
 
     def open_page(url, page="curves", width=1400):
-        tab = browser.new_page(viewport={"width": width, "height": 900})
+        tab = browser.new_page()
+        tab.set_viewport_size({"width": width, "height": 900})
         tab.set_default_timeout(PATIENCE_MS)
         watch = Watch(tab, allowed="http://127.0.0.1")
         opened.append((tab, watch))
@@ -195,7 +212,7 @@ def test_a_picture_that_appears_leaves_the_others_as_they_are(growing, serve, lo
 
 def test_the_page_chosen_is_kept_by_address_and_can_be_chosen_by_keyboard(growing, serve, look):
     growing.start("arcface", epochs=3)
-    url = serve(growing.folder)
+    url = serve(growing.folder, interval_s=NEVER_S)
     tab = look(url, "overview")
     tab.locator("nav a", has_text="Search").focus()
     tab.keyboard.press("Enter")
@@ -240,23 +257,23 @@ def test_a_confirmation_is_followed_as_well(tmp_path, serve, look):
     tab.wait_for_function("() => [...document.querySelectorAll('.plot')].some(g => g._fullData)")
 
 
-def test_a_server_that_is_gone_is_said_and_one_that_is_back_is_taken_up(growing, browser, monkeypatch):
+def test_a_server_that_is_gone_is_said_and_one_that_is_back_is_taken_up(growing, server, browser, monkeypatch):
     monkeypatch.setattr("analysis.live.frame.PATIENCE_S", 1.5)
     growing.start("arcface", epochs=3)
     tab = browser.new_page()
     tab.set_default_timeout(PATIENCE_MS)
-    first = Served(growing.folder)
-    tab.goto(f"{first.url}/#curves")
+    server.show(growing.folder)
+    tab.goto(f"{server.url}/#curves")
     wait_for_points(tab, ARCFACE, 3)
     assert not tab.locator("#lost").is_visible()
-    first.stop()
+    server.stop()
     tab.wait_for_selector("#lost", state="visible")
     growing.add("arcface", 4)
-    second = Served(growing.folder, port=first.port)
+    server.show(growing.folder)
+    server.start()
     tab.wait_for_selector("#lost", state="hidden")
     wait_for_points(tab, ARCFACE, 4)
     tab.close()
-    second.stop()
 
 
 # By its name: an update may put another element in the place of one that was there a moment ago.
@@ -273,21 +290,21 @@ DRAWN = """name => {
 @pytest.mark.parametrize("width", [WIDTHS[0], *(pytest.param(width, marks=pytest.mark.slow) for width in WIDTHS[1:])])
 def test_every_page_fits_its_width_and_every_picture_is_drawn(width, serve, look, tmp_path):
     folder = write_example_run(tmp_path / "cifar10", seeds=6, trials=6, max_epochs=6, robustness=3)
-    url = serve(folder)
+    url = serve(folder, interval_s=NEVER_S)
     tab = look(url, "overview", width)
     for link in tab.locator("nav a").all():
         link.click()
         wait_for_page(tab, link.get_attribute("href").removeprefix("#"))
         assert tab.evaluate(OVERFLOWING) <= 0
         for name in tab.evaluate("[...document.querySelectorAll('.plot')].map(plot => plot.id)"):
-            tab.wait_for_function(DRAWN, arg=name)
+            tab.wait_for_function(DRAWN, arg=name, polling=100)
         assert tab.locator(".plot").count() + tab.locator(".table, .notes").count() > 0
     assert tab.evaluate(OVERFLOWING) <= 0
 
 
 def test_a_picture_is_downloaded_under_its_name(growing, serve, look):
     growing.start("arcface", epochs=5)
-    url = serve(growing.folder)
+    url = serve(growing.folder, interval_s=NEVER_S)
     tab = look(url)
     wait_for_points(tab, ARCFACE, 5)
     for form, beginning in (("png", b"\x89PNG"), ("svg", b"<svg")):
@@ -315,8 +332,6 @@ def test_texts_of_a_run_are_texts(new_run, serve, look):
     assert "<img src=x" in tab.locator("#head").inner_text()
     damaged = run.folder / "arcface" / "epochs.jsonl"
     RecordFile(damaged).append({"trial_id": EVIL, "epoch": EVIL, "val_accuracy": 0.1, "seconds": 1.0})
-    url = serve(run.folder)
-    tab = look(url, "overview")
     tab.wait_for_selector("#problems .problem")
     assert "'epoch' is '<img" in tab.locator("#problems").inner_text()
 
@@ -371,7 +386,7 @@ def test_the_command_follows_a_real_search(tmp_path, serve, look):
 
 def test_hostile_names_stay_text_on_the_live_page_too(tmp_path, serve, look):
     """No script runs, nothing is asked of the network, no element comes from a name; `look` sees to the first two."""
-    tab = look(serve(write_hostile_run(tmp_path)), "overview")
+    tab = look(serve(write_hostile_run(tmp_path), interval_s=NEVER_S), "overview")
     for page in PAGES:
         tab.click(f'nav a[href="#{page.key}"]')
         wait_for_page(tab, page.key)

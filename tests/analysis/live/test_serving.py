@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from werkzeug.test import Client
 
+from analysis import dashboard
 from analysis.live import server as live
 from tune.records import RecordError
 
@@ -133,19 +134,28 @@ def test_the_command_says_where_the_page_is_and_ends_with_an_interrupt(command, 
     assert (process.returncode, errors) == (0, "")
 
 
-def test_the_command_says_that_a_port_is_in_use(command, run):
+def test_the_command_says_that_a_port_is_in_use(called, run):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        process = command(run.folder, "--port", taken.getsockname()[1])
-        output, errors = process.communicate(timeout=300)
-    assert (process.returncode, output) == (2, "")
-    assert errors == f"error: --port {process.args[-1]}: in use; choose another\n"
+        port = taken.getsockname()[1]
+        code, output, errors = called(dashboard.main, run.folder, "--port", port)
+    assert (code, output) == (2, "")
+    assert errors == f"error: --port {port}: in use; choose another\n"
 
 
-def test_listening_to_everybody_is_warned_of(command, run):
-    process = command(run.folder, "--port", 0, "--host", "0.0.0.0")
-    process.stdout.readline()
-    process.send_signal(2)
-    _, errors = process.communicate(timeout=300)
+class Interrupted:
+    """A server that is ended with Ctrl-C as soon as it serves."""
+
+    def serve_forever(self):
+        raise KeyboardInterrupt
+
+    def server_close(self):
+        pass
+
+
+def test_listening_to_everybody_is_warned_of(called, run, monkeypatch):
+    monkeypatch.setattr(live, "make_server", lambda *_, **__: Interrupted())
+    code, _, errors = called(dashboard.main, run.folder, "--port", 0, "--host", "0.0.0.0")
+    assert code == 0
     assert errors == "warning: --host 0.0.0.0: everybody who reaches this machine can read these runs\n"
 
 

@@ -1,14 +1,25 @@
 """Pictures of a run, and the records that they are drawn from, as tests look at them."""
 
+from functools import cache
+
 from analysis.findings import load_findings
 from analysis.plots import PAGES
 from tune.records import current_epochs, read_records
 
 
 def pictures_of(folder, page, start=""):
-    """The pictures of a page whose key begins with a text, by key."""
-    sheet = next(p for p in PAGES if p.key == page).build(load_findings([folder]))
-    return {picture.key: picture for picture in sheet.pictures if picture.key.startswith(start)}
+    """The pictures of a page whose key begins with a text, by key; of a run that stays as it is, drawn once."""
+    return {picture.key: picture for picture in _sheet(folder, page).pictures if picture.key.startswith(start)}
+
+
+@cache
+def _sheet(folder, page):
+    return next(p for p in PAGES if p.key == page).build(_findings(folder))
+
+
+@cache
+def _findings(folder):
+    return load_findings([folder])
 
 
 def trace_of(picture, name, **wanted):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.arms import ARMS
-from analysis.findings import findings, load_findings
+from analysis.findings import load_findings
 from analysis.load import load_run
 from analysis.plots import PAGES, Sheet, download_name
 from analysis.plots.picture import labels, slug
@@ -26,20 +26,45 @@ SCENARIOS = {
     "a margin a class, 100 classes": [
         {"dataset": "cifar100", "losses": ("adaloss_per_class", "norm_softmax"), "seeds": 2, "max_epochs": 6}
     ],
-    "several data sets": [{"dataset": "mnist"}, {"dataset": "cifar10"}, {"dataset": "digits", "seeds": 0}],
-    "twice the same data set": [{"seeds": 2, "seed": 1}, {"seeds": 2, "seed": 2}],
+    "several data sets": [
+        {"dataset": "mnist", "controls": False, "seeds": 6},
+        {"dataset": "cifar10", "controls": False, "seeds": 2},
+        {"dataset": "digits", "seeds": 0},
+    ],
+    "twice the same data set": [
+        {"seeds": 2, "trials": 5, "max_epochs": 8, "seed": 1},
+        {"seeds": 2, "trials": 5, "max_epochs": 8, "seed": 2},
+    ],
 }
 
 
 @pytest.fixture(scope="module", params=SCENARIOS)
-def runs(request, example_run):
-    return [load_run(example_run(**options)) for options in SCENARIOS[request.param]]
+def scenario(request):
+    return SCENARIOS[request.param]
 
 
 @pytest.fixture(scope="module")
-def sheets(runs):
-    found = findings(runs)
-    return {page.key: page.build(found) for page in PAGES}
+def runs(scenario, example_findings):
+    return [found.run for found in example_findings(*scenario)]
+
+
+@pytest.fixture(scope="module")
+def sheets_of(example_findings):
+    """Builds every page of example runs, once."""
+    built = {}
+
+    def get(scenario):
+        if repr(scenario) not in built:
+            found = example_findings(*scenario)
+            built[repr(scenario)] = {page.key: page.build(found) for page in PAGES}
+        return built[repr(scenario)]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def sheets(scenario, sheets_of):
+    return sheets_of(scenario)
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +107,13 @@ def test_notes_are_sentences_that_say_what_is_missing(sheets):
         assert len(set(sheet.notes)) == len(sheet.notes)
 
 
-def test_pages_are_pure(example_run):
-    run = load_run(example_run(**SCENARIOS["everything"][0]))
-    before = (run.trials.copy(), run.epochs.copy(), run.seed_runs.to_json(), json.dumps(run.info))
-    found = findings([run])
+def test_pages_are_pure(example_run, example_findings, sheets_of):
+    scenario = SCENARIOS["everything"]
+    run, found = load_run(example_run(**scenario[0])), example_findings(*scenario)
+    before = (run.trials, run.epochs, run.seed_runs.to_json(), json.dumps(run.info))
+    run = found[0].run
     for page in PAGES:
-        first, second = page.build(found), page.build(found)
+        first, second = sheets_of(scenario)[page.key], page.build(found)
         assert (first.lines, first.tables, first.notes) == (second.lines, second.tables, second.notes)
         for one, other in zip(first.pictures, second.pictures, strict=True):
             assert (one.key, one.title, one.caption) == (other.key, other.title, other.caption)
@@ -237,8 +263,9 @@ def test_trials_without_an_epoch_have_nothing_to_draw(new_run):
     writer = new_run()
     writer.trial("arcface", 0, [], "failed", error="out of memory")
     writer.trial("softmax", 0, [], None)
+    found = load_findings([writer.folder])
     for page in PAGES:
-        assert not page.build(load_findings([writer.folder])).pictures, page.key
+        assert not page.build(found).pictures, page.key
 
 
 def test_trials_that_all_diverged_are_drawn_as_failed(new_run):
@@ -257,7 +284,8 @@ def test_a_confirmation_of_failed_runs_alone_is_drawn_at_chance(new_run):
     writer.rewrite(confirmation={"seeds": 2})
     for arm in ("arcface", "adaloss"):
         writer.seed_runs("winner", arm, [None, None])
-    sheets = {page.key: page.build(load_findings([writer.folder])) for page in PAGES}
+    found = load_findings([writer.folder])
+    sheets = {page.key: page.build(found) for page in PAGES}
     pairs = next(picture for picture in sheets["paired"].pictures if picture.key.endswith("winner"))
     (points,) = (trace for trace in pairs.figure.data if trace.name == "ArcFace")
     assert list(points.y) == [10.0, 10.0]
@@ -269,13 +297,14 @@ def test_a_confirmation_of_failed_runs_alone_is_drawn_at_chance(new_run):
 @pytest.mark.parametrize("folder", ["study", "records"])
 def test_a_page_is_made_of_what_lies_there_when_other_parts_are_gone(example_run, tmp_path, folder):
     copy = tmp_path / "run"
-    shutil.copytree(example_run(seeds=2, study=True), copy)
+    shutil.copytree(example_run(seeds=2, trials=5, max_epochs=8, study=True), copy)
     if folder == "study":
         (copy / "study.db").write_bytes(b"this is no database")
     else:
         shutil.rmtree(copy / "arcface")
         (copy / "study.db").unlink()
-    sheets = {page.key: page.build(load_findings([copy])) for page in PAGES}
+    found = load_findings([copy])
+    sheets = {page.key: page.build(found) for page in PAGES}
     assert sheets["paired"].pictures
     assert sheets["search"].pictures
     assert not sheets["parameters"].pictures

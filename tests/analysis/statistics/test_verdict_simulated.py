@@ -5,10 +5,18 @@ import math
 import numpy as np
 import pytest
 
+from analysis.statistics.stats import Interval
 from analysis.statistics.verdict import verdicts
 from tests.analysis.conftest import run_of
 
-pytestmark = pytest.mark.usefixtures("no_warning")
+pytestmark = pytest.mark.usefixtures("no_warning", "without_bootstrap")
+
+
+@pytest.fixture
+def without_bootstrap(monkeypatch):
+    """No verdict rests on the bootstrap interval, which takes long: here it is no interval at all."""
+    nowhere = Interval(math.nan, math.nan)
+    monkeypatch.setattr("analysis.statistics.stats.bca_interval", lambda *_, **__: nowhere)
 
 
 def simulated(rng, *, n, effect_pp, sd_pp, dataset="cifar10", losses=("arcface", "adaloss")):
@@ -31,12 +39,13 @@ def rates(repetitions, **settings):
 
 @pytest.mark.parametrize("dataset", ["cifar10", pytest.param("mnist", marks=pytest.mark.slow)])
 def test_without_a_difference_at_most_one_verdict_in_twenty_sees_one(dataset):
-    found = rates(1_000, n=10, effect_pp=0.0, sd_pp=0.5, dataset=dataset)
+    """A rate of 8 % would be taken for one of 5 % in one of 150 such simulations."""
+    found = rates(500, n=10, effect_pp=0.0, sd_pp=0.5, dataset=dataset)
     assert found.get("better", 0) + found.get("worse", 0) <= 0.05
 
 
 def test_a_difference_of_two_deviations_is_seen_in_nine_of_ten():
-    assert rates(300, n=10, effect_pp=1.0, sd_pp=0.5)["better"] >= 0.9
+    assert rates(100, n=10, effect_pp=1.0, sd_pp=0.5)["better"] >= 0.9
 
 
 @pytest.mark.slow
@@ -46,7 +55,7 @@ def test_over_several_data_sets_too_at_most_one_study_in_twenty_errs(data_sets):
     rng = np.random.default_rng(1)
     names = ("arcface", "adaloss", "softmax")
     wrong = {"primary": 0, "baseline": 0}
-    repetitions = 150
+    repetitions = 100
     for _ in range(repetitions):
         runs = [
             simulated(rng, n=10, effect_pp=0.0, sd_pp=0.5, dataset=f"set-{i}", losses=names) for i in range(data_sets)
@@ -55,7 +64,7 @@ def test_over_several_data_sets_too_at_most_one_study_in_twenty_errs(data_sets):
         for kind in seen:
             wrong[kind] += 1
     print(f"{data_sets} data sets, no difference, a false verdict in: {wrong} of {repetitions}")
-    limit = 0.05 * repetitions + 4 * math.sqrt(0.05 * 0.95 * repetitions)
+    limit = 0.05 * repetitions + 3 * math.sqrt(0.05 * 0.95 * repetitions)
     assert max(wrong.values()) <= limit
 
 

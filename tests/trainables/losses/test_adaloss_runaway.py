@@ -59,10 +59,12 @@ def arcface_accuracies(label_noise):
 
 
 def adaloss_accuracies(label_noise, **rule):
+    """Seed by seed, as they are asked for."""
+
     def make_loss():
         return AdaLoss(**SHARED, steps_per_epoch=STEPS_PER_EPOCH, **rule)
 
-    return [accuracy_after_training(make_loss, label_noise, seed) for seed in SEEDS]
+    return (accuracy_after_training(make_loss, label_noise, seed) for seed in SEEDS)
 
 
 @pytest.mark.parametrize(
@@ -80,4 +82,4 @@ def test_7_the_competence_gate_stops_the_runaway(rate_up, rate_down, target, dif
     assert arcface > 0.8
     assert min(adaloss_accuracies(label_noise, **rule)) >= arcface - 0.05
     # What the gate prevents: without it some seed collapses, so this test can fail.
-    assert min(adaloss_accuracies(label_noise, competence_gate=False, **rule)) < 0.5
+    assert any(accuracy < 0.5 for accuracy in adaloss_accuracies(label_noise, competence_gate=False, **rule))
