@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from analysis.compare import comparison
+from analysis.findings import load_findings
 from analysis.live.follow import FollowedRun
 from analysis.load import load_run
 from tests.runs.project import Copy
@@ -37,7 +38,7 @@ def less(found, known):
 
 def test_a_comparison_says_the_same_numbers(earlier):
     (known,) = json.loads((earlier / "finished.json").read_text())
-    (found,) = comparison([earlier / "finished"])
+    (found,) = comparison(load_findings([earlier / "finished"]))
     for run in (known, found):
         del run["run"]
         for verdict in run["confirmation"]["verdicts"]:
@@ -58,7 +59,7 @@ def test_the_live_page_reads_what_a_comparison_reads(earlier):
 def test_the_page_shows_every_loss(earlier, tmp_path):
     from analysis.dashboard import write_report
 
-    write_report([earlier / "finished"], tmp_path / "page.html")
+    write_report(load_findings([earlier / "finished"]), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     assert all(name in text for name in ("AdaLoss - ArcFace", "gated ArcFace", "softmax"))
 

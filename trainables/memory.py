@@ -10,8 +10,8 @@ from trainables.augmentation import ResidentImages
 from trainables.config import TrialConfig
 from trainables.devices import device_for, device_name
 from trainables.placed_data import PlacedData
-from trainables.trainable import TrialData
 from trainables.training import EVALUATION_BATCH_SIZE, Trainer
+from trainables.trial_data import TrialData
 
 __all__ = ["MemoryNeed", "measure_need", "train_a_little"]
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from trainables.augmentation import ResidentImages
-from trainables.trainable import TrialData
+from trainables.trial_data import TrialData
 
 __all__ = ["PlacedData"]
 

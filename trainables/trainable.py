@@ -12,16 +12,14 @@ import math
 import tempfile
 import time
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow.fs
 from ray import tune as ray_tune
 
 from trainables.config import TrialConfig
+from trainables.trial_data import TrialData
 
 if TYPE_CHECKING:
     from trainables.placed_data import PlacedData
@@ -34,7 +32,6 @@ __all__ = [
     "STATE_FILE",
     "WEIGHTS_FILE",
     "MarginTrainable",
-    "TrialData",
 ]
 
 STATE_FILE = "state.pt"  # all that the rest of the trial depends on
@@ -45,37 +42,6 @@ SHOULD_CHECKPOINT = "should_checkpoint"  # the key of a result with which a Ray 
 
 # A checkpoint costs some 50 ms; of epochs shorter than this only some are worth one.
 CHECKPOINT_INTERVAL_S = 5.0
-
-
-@dataclass(frozen=True)
-class TrialData:
-    """What all trials of a search read, in Ray's object store once a node.
-
-    Args:
-        train_images: (N, H, W, C) uint8; train_labels: (N,) int64.
-        validation_images: (M, H, W, C) uint8; validation_labels: (M,) int64. Both None: epochs are not judged.
-        mean: (C,) of images scaled to [0, 1]; std: (C,) likewise.
-        num_classes: number of classes.
-        test_images: (L, H, W, C) uint8; test_labels: (L,) int64. Used after the last epoch alone; a search has none.
-
-    Raises:
-        ValueError: if there are images without labels or labels without images.
-    """
-
-    train_images: npt.NDArray[np.uint8]
-    train_labels: npt.NDArray[np.int64]
-    validation_images: npt.NDArray[np.uint8] | None
-    validation_labels: npt.NDArray[np.int64] | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    num_classes: int
-    test_images: npt.NDArray[np.uint8] | None = None
-    test_labels: npt.NDArray[np.int64] | None = None
-
-    def __post_init__(self) -> None:
-        for part in ("validation", "test"):
-            if (getattr(self, f"{part}_images") is None) != (getattr(self, f"{part}_labels") is None):
-                raise ValueError(f"{part} images and {part} labels must be given together")
 
 
 class MarginTrainable(ray_tune.Trainable):

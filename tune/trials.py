@@ -6,7 +6,7 @@ import numpy as np
 
 from trainables.config import TrialConfig
 from trainables.data import DatasetSpec, Split, TrainingData
-from trainables.trainable import TrialData
+from trainables.trial_data import TrialData
 from tune.settings import SearchSettings
 
 __all__ = ["search_data", "test_data", "trial_config"]

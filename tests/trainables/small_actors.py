@@ -8,7 +8,8 @@ import torch
 
 from tests.trainables.small_trials import LOSS_ARGS
 from trainables.data import TrainingData
-from trainables.trainable import SHOULD_CHECKPOINT, MarginTrainable, TrialData
+from trainables.trainable import SHOULD_CHECKPOINT, MarginTrainable
+from trainables.trial_data import TrialData
 
 EPOCHS = 3
 NOT_THE_TRIALS_OWN = {"seconds", "images_per_s", SHOULD_CHECKPOINT}

@@ -9,8 +9,9 @@ import torch
 
 from tests.trainables.small_actors import EPOCHS, Actor, actor_of, saved, steps, trial, trial_data, weights
 from trainables.data import TrainingData
-from trainables.trainable import SHOULD_CHECKPOINT, STATE_FILE, MarginTrainable, TrialData
+from trainables.trainable import SHOULD_CHECKPOINT, STATE_FILE, MarginTrainable
 from trainables.training import Trainer
+from trainables.trial_data import TrialData
 from tune.records.schema import PLACE_FIELDS
 
 EXAMINED = {"test_accuracy", "test_loss", "confusion", "angle_histograms"}

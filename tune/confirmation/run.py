@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from search_spaces.published import CLAIMED, PUBLISHED
 from trainables.errors import UserError
-from trainables.trainable import TrialData
+from trainables.trial_data import TrialData
 from tune.confirmation import arms
 from tune.confirmation.arm_study import ArmStudy, ConfirmRecords, SeedRun
 from tune.confirmation.arms import ADAPTIVE, Candidate

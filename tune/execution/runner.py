@@ -9,7 +9,8 @@ from ray import tune as ray_tune
 
 from trainables.config import TrialConfig
 from trainables.errors import UserError
-from trainables.trainable import MarginTrainable, TrialData
+from trainables.trainable import MarginTrainable
+from trainables.trial_data import TrialData
 from tune.cluster.slots import Capacity, Slots
 from tune.execution.progress import Progress
 from tune.execution.scheduler import StudyCallback, StudyScheduler

@@ -1,0 +1,39 @@
+"""The images that all trials of a search read."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["TrialData"]
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """What all trials of a search read, in Ray's object store once a node.
+
+    Args:
+        train_images: (N, H, W, C) uint8; train_labels: (N,) int64.
+        validation_images: (M, H, W, C) uint8; validation_labels: (M,) int64. Both None: epochs are not judged.
+        mean: (C,) of images scaled to [0, 1]; std: (C,) likewise.
+        num_classes: number of classes.
+        test_images: (L, H, W, C) uint8; test_labels: (L,) int64. Used after the last epoch alone; a search has none.
+
+    Raises:
+        ValueError: if there are images without labels or labels without images.
+    """
+
+    train_images: npt.NDArray[np.uint8]
+    train_labels: npt.NDArray[np.int64]
+    validation_images: npt.NDArray[np.uint8] | None
+    validation_labels: npt.NDArray[np.int64] | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    num_classes: int
+    test_images: npt.NDArray[np.uint8] | None = None
+    test_labels: npt.NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        for part in ("validation", "test"):
+            if (getattr(self, f"{part}_images") is None) != (getattr(self, f"{part}_labels") is None):
+                raise ValueError(f"{part} images and {part} labels must be given together")
