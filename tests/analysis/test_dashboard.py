@@ -175,7 +175,7 @@ def test_without_a_target_the_live_page_is_served(command, small_run, monkeypatc
     served = []
     monkeypatch.setattr("analysis.live.server.serve", lambda folders, **options: served.append((folders, options)))
     assert command(small_run, "--port", 8051, "--interval", 1.5, "--allowed-host", "a.b") == (0, "", "")
-    expected = {"host": "127.0.0.1", "port": 8051, "interval_s": 1.5, "allowed_hosts": ["a.b"]}
+    expected = {"host": "127.0.0.1", "port": 8051, "interval_s": 1.5, "allowed_hosts": ["a.b"], "reference": None}
     assert served == [([small_run], expected)]
 
 

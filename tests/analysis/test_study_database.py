@@ -9,6 +9,7 @@ import pytest
 
 from analysis import study_database
 from analysis.live import server as live
+from analysis.findings import load_findings
 from analysis.load import load_run
 from analysis.plots import PAGES
 from analysis.plots.studies import StudyError, read_trials
@@ -71,7 +72,7 @@ def as_it_is(trials):
 
 
 def note_of(folder: Path) -> str:
-    sheet = PAGE.build([load_run(folder)])
+    sheet = PAGE.build(load_findings([folder]))
     assert not sheet.pictures
     (note,) = sheet.notes
     return note
@@ -86,7 +87,7 @@ def test_trials_are_those_that_a_file_would_have(folder, example_run, postgres, 
     assert list(there) == list(here) == load_run(folder).losses
     for loss in here:
         assert as_it_is(there[loss]) == as_it_is(here[loss])
-    assert PAGE.build([load_run(folder)]).pictures
+    assert PAGE.build(load_findings([folder])).pictures
 
 
 def test_the_password_may_be_in_the_variable_or_in_a_file(folder, postgres, proxy, database, tmp_path, monkeypatch):
@@ -133,10 +134,10 @@ def test_a_database_that_does_not_answer_is_said_and_the_rest_is_shown(folder, p
     assert note.startswith("Hyperparameters on cifar10: postgresql://adaloss@127.0.0.1:")
     assert "cannot be read" in note
     assert postgres.password not in note
-    others = {page.key: page.build([load_run(folder)]) for page in PAGES if page.key in {"curves", "search"}}
+    others = {page.key: page.build(load_findings([folder])) for page in PAGES if page.key in {"curves", "search"}}
     assert all(sheet.pictures for sheet in others.values())
     proxy.come_back()
-    assert PAGE.build([load_run(folder)]).pictures
+    assert PAGE.build(load_findings([folder])).pictures
 
 
 def test_one_that_did_not_answer_is_left_alone_for_a_while(folder, postgres, proxy, monkeypatch):

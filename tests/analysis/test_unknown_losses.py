@@ -77,7 +77,7 @@ def test_it_is_in_text_and_markdown(found, unknown):
         assert f"- {verdict.sentence}" in markdown
         for heading in ("Test accuracy", "Convergence speed", "Robustness to tuning", "Budget"):
             section = text.partition(f"{heading}\n---")[2].partition("\n---")[0]
-            assert re.search(rf"^ *([\d.]+ %  )?{loss} ", section, re.MULTILINE), heading
+            assert re.search(rf"^([\d.]+ %)? *{loss} ", section, re.MULTILINE), heading
 
 
 def test_it_is_in_json_and_csv(found, unknown):
