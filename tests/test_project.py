@@ -17,7 +17,8 @@ WRITTEN = {"results", "data", "build", "dist", ".venv"}  # folders that commands
 SOURCES = sorted(
     path
     for path in PROJECT.rglob("*.py")
-    if not any(part.startswith(".") or part in WRITTEN for part in path.relative_to(PROJECT).parts)
+    if path.relative_to(PROJECT).parts[0] not in WRITTEN
+    and not any(part.startswith(".") for part in path.relative_to(PROJECT).parts)
 )
 
 

@@ -289,7 +289,9 @@ DRAWN = """name => {
 
 @pytest.mark.parametrize("width", [WIDTHS[0], *(pytest.param(width, marks=pytest.mark.slow) for width in WIDTHS[1:])])
 def test_every_page_fits_its_width_and_every_picture_is_drawn(width, serve, look, tmp_path):
-    folder = write_example_run(tmp_path / "cifar10", seeds=6, trials=6, max_epochs=6, robustness=3)
+    folder = write_example_run(
+        tmp_path / "cifar10", losses=("arcface", "adaloss"), seeds=6, trials=6, max_epochs=6, robustness=3
+    )
     url = serve(folder, interval_s=NEVER_S)
     tab = look(url, "overview", width)
     for link in tab.locator("nav a").all():
