@@ -18,7 +18,7 @@ from PIL import Image
 
 from tests.trainables.small_trials import NARROW
 from trainables.data import DATASETS, TrainingData, load_training_data
-from trainables.models import MODELS
+from trainables.registry import MODELS
 
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

@@ -10,7 +10,8 @@ from trainables.augmentation import ResidentImages
 from trainables.config import TrialConfig
 from trainables.data import TrainingData
 from trainables.losses import LOSSES
-from trainables.models import MODELS, ArcFaceCNN, ModelSpec
+from trainables.models import ArcFaceCNN
+from trainables.registry import MODELS, ModelSpec
 from trainables.training import Trainer
 
 CPU = torch.device("cpu")

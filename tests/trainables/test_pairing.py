@@ -14,7 +14,7 @@ from tests.trainables.small_actors import EPOCHS, actor_of, trial, trial_data
 from tests.trainables.small_trials import LOSS_ARGS, NARROW, trainer_of
 from trainables.data import TrainingData, load_training_data
 from trainables.losses import LOSSES, MarginSoftmaxLoss
-from trainables.models import MODELS
+from trainables.registry import MODELS
 from trainables.training import Trainer
 
 PROJECT = Path(__file__).parents[2]
