@@ -98,32 +98,47 @@ def run(shared_ray, tmp_path, monkeypatch):
     return lambda ways, **changes: Run(tmp_path, monkeypatch, ways, **changes)
 
 
-def test_trials_that_ran_out_of_memory_beside_each_other_run_again_alone(run):
-    """One of them fits then, the other does not even so: that one has failed, and the others go on."""
-    done = run({FIRST: ("beside", EVER), SECOND: ("beside", 1)})
-    assert done.times == {FIRST: 2, SECOND: 1}  # beside the other, and alone
-    assert done.states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+def test_trials_that_ran_out_of_memory_beside_each_other_run_again_alone(run, monkeypatch):
+    """One of them does not even fit then, the next does, and when that is finished, time is up for the last.
+
+    Time that is up leaves no trial that was put back, and begins no other.
+    """
+    late_s = 0
+    close = search.LossStudy._close
+
+    def close_and_let_time_pass(study, number, event):
+        nonlocal late_s
+        late_s += 3600 * (event == "finished")
+        close(study, number, event)
+
+    monkeypatch.setattr(search.LossStudy, "_close", close_and_let_time_pass)
+    monkeypatch.setattr(search, "time", SimpleNamespace(time=lambda: time.time() + late_s))
+    ways = {FIRST: ("beside", EVER), SECOND: ("beside", 1), THIRD: ("beside", 1)}
+    done = run(ways, trials=50, cpus_per_trial=0.5, max_concurrent=3, time_budget_min=30)
+    assert done.times == {FIRST: 2, SECOND: 1, THIRD: 1}  # beside the others, and alone
+    assert done.states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.PRUNED]
     assert done.events_of(FIRST) == ["started", "interrupted", "resumed", "failed"]
     assert done.events_of(SECOND) == ["started", "interrupted", "resumed", "finished"]
-    assert done.events_of(THIRD) == ["started", "finished"]
+    assert done.events_of(THIRD) == ["started", "interrupted", "resumed", "stopped"]
+    assert [event["reason"] for event in done.events if event["event"] == "stopped"] == ["time budget"]
     errors = [event["error"] for event in done.events if event["event"] == "interrupted"]
-    assert len(errors) == 2
+    assert len(errors) == 3
     assert all("OutOfMemoryError: CUDA out of memory" in error for error in errors)
     assert "CUDA out of memory" in done.trials[0].user_attrs["error"]
     (told,) = re.findall(r"out of memory beside others: (.*); run again, and all that follow, 1 at a time\n", done.said)
-    assert sorted(told.split(", ")) == [FIRST, SECOND]
+    assert sorted(told.split(", ")) == [FIRST, SECOND, THIRD]
     assert done.said.count("out of memory beside others") == 1
-    assert "2 at a time with 1 CPU each" in done.said
+    assert "3 at a time with 0.5 CPU each" in done.said
     assert done.outcome.failures == {}
     epochs = [(epoch["trial_id"], epoch["epoch"]) for epoch in read_records(done.folder / "softmax" / "epochs.jsonl")]
-    assert sorted(epochs) == [(trial_id, epoch) for trial_id in (SECOND, THIRD) for epoch in (1, 2)]
+    assert sorted(epochs) == [(SECOND, 1), (SECOND, 2), (THIRD, 1)]
     place = {
         "device": read_json(done.folder / "run.json")["invocations"][0]["hardware"]["cpu"],
         "precision": "float32",
         "gpus": 0,
     }
-    ends = [event for event in done.events if event["event"] == "finished"]
-    assert [{key: event[key] for key in place} for event in ends] == [place] * 2
+    (end,) = [event for event in done.events if event["event"] == "finished"]
+    assert {key: end[key] for key in place} == place
 
 
 def test_a_trial_that_breaks_takes_no_other_with_it(run, monkeypatch):
@@ -152,21 +167,3 @@ def test_a_trial_that_breaks_takes_no_other_with_it(run, monkeypatch):
     assert sorted(done.trials[4].intermediate_values) == [1, 2]
     lines = [json.loads(line) for line in (done.folder / "softmax" / "epochs.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines if line["trial_id"] == FIFTH] == [1, 2]
-
-
-def test_time_that_is_up_ends_a_search_and_leaves_no_trial_that_was_put_back(run, monkeypatch):
-    late_s = 0
-    requeue = search.LossStudy.requeue
-
-    def requeue_and_let_time_pass(study, number, error):
-        nonlocal late_s
-        late_s = 3600
-        requeue(study, number, error)
-
-    monkeypatch.setattr(search.LossStudy, "requeue", requeue_and_let_time_pass)
-    monkeypatch.setattr(search, "time", SimpleNamespace(time=lambda: time.time() + late_s))
-    done = run({FIRST: ("beside", 1), SECOND: ("beside", 1)}, trials=50, time_budget_min=30)
-    for trial_id in (FIRST, SECOND):
-        assert done.events_of(trial_id) == ["started", "interrupted", "resumed", "stopped"]
-    assert [event["reason"] for event in done.events if event["event"] == "stopped"] == ["time budget"] * 2
-    assert done.states == [TrialState.PRUNED] * 2  # and no others were begun
