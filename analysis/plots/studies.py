@@ -50,7 +50,14 @@ def read_trials(run: Run) -> dict[str, LossTrials]:
     if not path.is_file():
         raise StudyError("study.db is missing")
     studies = _studies(path, path.stat().st_ino, ended)
-    return {loss: studies[name] for loss in run.losses for name in studies if name.endswith(f"-{loss}")}
+    recorded = run.info.get("studies")
+    known = recorded if isinstance(recorded, dict) else {}  # the first versions did not say
+    return {
+        loss: studies[name]
+        for loss in run.losses
+        for name in studies
+        if (name == known[loss] if loss in known else name.endswith(f"-{loss}"))
+    }
 
 
 def _names(run: Run) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The Optuna study as pictures: read without harm, and drawn as it is."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -52,6 +53,17 @@ def numbered(trials):
     for number, item in enumerate(trials):
         item.number = number
     return LossTrials(tuple(trials))
+
+
+def test_a_loss_whose_name_ends_like_anothers_keeps_its_own_study(folder):
+    """The run says which study is whose; by their endings alone a study of `other-arcface` would be ArcFace's."""
+    run_file = folder / "run.json"
+    run = json.loads(run_file.read_text())
+    dataset = run["dataset"]["name"]
+    optuna.create_study(study_name=f"{dataset}-other-arcface", storage=f"sqlite:///{folder}/study.db")
+    run["studies"] = {loss: f"{dataset}-{loss}" for loss in run["settings"]["losses"]}
+    run_file.write_text(json.dumps(run))
+    assert len(read_trials(load_run(folder))["arcface"].trials) > 0
 
 
 def parameters_sheet(folder):
