@@ -37,16 +37,24 @@ EVER = 100
 def failing(folder: Path, ways: dict[str, tuple[str, int]]) -> type[MarginTrainable]:
     """Trials of which some break, each in a way of its own and so many times, and note each time in a folder.
 
-    The ways: "beside" is out of memory when all others that shall be so are there too, "memory" out of memory, "lost"
-    an error that ends the use of the GPU, "killed" an end of the process in the first epoch, "killed later" one in the
-    second, when the first has its checkpoint.
+    The ways: "beside" is out of memory when all others that shall be so are there too, and who "waits for them" breaks
+    not at all, "memory" is out of memory, "lost" an error that ends the use of the GPU, "killed" an end of the process
+    in the first epoch, "killed later" one in the second, when the first has its checkpoint.
     """
+    together = sum(way == "beside" for way, _ in ways.values())
+
+    def wait_for_them():
+        while len({path.name[:12] for path in folder.iterdir()}) < together:
+            time.sleep(0.05)
 
     class Failing(MarginTrainable):
         def step(self):
             way, times = ways.get(self._trial_id, ("", 0))
             earlier = [path.name for path in folder.iterdir()]
             count = sum(name.startswith(self._trial_id) for name in earlier)
+            if way == "waits for them":
+                wait_for_them()
+                time.sleep(1)  # until they have said so
             if way == "killed later":
                 self._last_checkpoint_time = -float("inf")  # each epoch is saved
                 times *= self._trainer.epoch == 1
@@ -64,8 +72,8 @@ def failing(folder: Path, ways: dict[str, tuple[str, int]]) -> type[MarginTraina
             way, _ = ways[self._trial_id]
             if way == "lost":
                 raise RuntimeError("CUDA error: device-side assert triggered")
-            while way == "beside" and len({path.name[:12] for path in folder.iterdir()}) < len(ways):
-                time.sleep(0.05)
+            if way == "beside":
+                wait_for_them()
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     return Failing
@@ -98,47 +106,45 @@ def run(shared_ray, tmp_path, monkeypatch):
     return lambda ways, **changes: Run(tmp_path, monkeypatch, ways, **changes)
 
 
-def test_trials_that_ran_out_of_memory_beside_each_other_run_again_alone(run, monkeypatch):
-    """One of them does not even fit then, the next does, and when that is finished, time is up for the last.
-
-    Time that is up leaves no trial that was put back, and begins no other.
-    """
+def test_trials_that_ran_out_of_memory_beside_others_run_again_alone_until_time_is_up(run, monkeypatch):
+    """One does not even fit then, another does. The one beside them goes on; one that follows is met by the end."""
     late_s = 0
-    close = search.LossStudy._close
+    on_epoch = search.LossStudy.on_epoch
 
-    def close_and_let_time_pass(study, number, event):
+    def on_epoch_at_some_time(study, number, result):
         nonlocal late_s
-        late_s += 3600 * (event == "finished")
-        close(study, number, event)
+        late_s = 3600 * (number == 3)
+        return on_epoch(study, number, result)
 
-    monkeypatch.setattr(search.LossStudy, "_close", close_and_let_time_pass)
+    monkeypatch.setattr(search.LossStudy, "on_epoch", on_epoch_at_some_time)
     monkeypatch.setattr(search, "time", SimpleNamespace(time=lambda: time.time() + late_s))
-    ways = {FIRST: ("beside", EVER), SECOND: ("beside", 1), THIRD: ("beside", 1)}
+    ways = {FIRST: ("beside", EVER), SECOND: ("beside", 1), THIRD: ("waits for them", 0)}
     done = run(ways, trials=50, cpus_per_trial=0.5, max_concurrent=3, time_budget_min=30)
-    assert done.times == {FIRST: 2, SECOND: 1, THIRD: 1}  # beside the others, and alone
-    assert done.states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.PRUNED]
+    assert done.times == {FIRST: 2, SECOND: 1}  # beside the others, and alone
+    assert done.states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED]
     assert done.events_of(FIRST) == ["started", "interrupted", "resumed", "failed"]
     assert done.events_of(SECOND) == ["started", "interrupted", "resumed", "finished"]
-    assert done.events_of(THIRD) == ["started", "interrupted", "resumed", "stopped"]
+    assert done.events_of(THIRD) == ["started", "finished"]
+    assert done.events_of(FOURTH) == ["started", "stopped"]
     assert [event["reason"] for event in done.events if event["event"] == "stopped"] == ["time budget"]
     errors = [event["error"] for event in done.events if event["event"] == "interrupted"]
-    assert len(errors) == 3
+    assert len(errors) == 2
     assert all("OutOfMemoryError: CUDA out of memory" in error for error in errors)
     assert "CUDA out of memory" in done.trials[0].user_attrs["error"]
     (told,) = re.findall(r"out of memory beside others: (.*); run again, and all that follow, 1 at a time\n", done.said)
-    assert sorted(told.split(", ")) == [FIRST, SECOND, THIRD]
+    assert sorted(told.split(", ")) == [FIRST, SECOND]
     assert done.said.count("out of memory beside others") == 1
     assert "3 at a time with 0.5 CPU each" in done.said
     assert done.outcome.failures == {}
     epochs = [(epoch["trial_id"], epoch["epoch"]) for epoch in read_records(done.folder / "softmax" / "epochs.jsonl")]
-    assert sorted(epochs) == [(SECOND, 1), (SECOND, 2), (THIRD, 1)]
+    assert sorted(epochs) == [(SECOND, 1), (SECOND, 2), (THIRD, 1), (THIRD, 2), (FOURTH, 1)]
     place = {
         "device": read_json(done.folder / "run.json")["invocations"][0]["hardware"]["cpu"],
         "precision": "float32",
         "gpus": 0,
     }
-    (end,) = [event for event in done.events if event["event"] == "finished"]
-    assert {key: end[key] for key in place} == place
+    ends = [event for event in done.events if event["event"] == "finished"]
+    assert [{key: event[key] for key in place} for event in ends] == [place] * 2
 
 
 def test_a_trial_that_breaks_takes_no_other_with_it(run, monkeypatch):
