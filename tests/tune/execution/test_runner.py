@@ -9,10 +9,11 @@ from ray.tune.search import Searcher
 from rich.console import Console
 
 from tests.tune.search.invented_trials import StudyOnDisk, record
-from tune.cluster.connection import Interruption, Slots
+from tune.cluster.slots import Slots
 from tune.execution import runner
 from tune.execution.progress import Progress
 from tune.execution.runner import Stage, run_stage
+from tune.interruption import Interruption
 
 
 @pytest.fixture
@@ -46,7 +47,10 @@ def run(tmp_path, monkeypatch):
         trial = SimpleNamespace(to_dict=dict)
         stage = Stage("part-001", str(tmp_path / "checkpoints"), None, lambda suggestion: trial)
         progress = Progress(studies, "a stage", Console(file=io.StringIO(), force_terminal=False, width=300))
-        run_stage(stage, studies, Slots(1, 0, 2, 1), Interruption(), progress, **options)
+        session = SimpleNamespace(
+            slots=Slots(1, 0, 2, 1), interruption=Interruption(), trouble=lambda: None, callbacks=()
+        )
+        run_stage(stage, studies, session, progress, **options)
         return on_disk.events()
 
     return run_with
