@@ -25,6 +25,9 @@ for epoch in range(2):
     for batch, labels in data.augmented_batches(8, crop_padding=2, horizontal_flip=True, seed=3, epoch=epoch):
         digest.update(batch.contiguous().numpy().tobytes() + labels.numpy().tobytes())
 print(digest.hexdigest())
+from trainables.data import load_training_data
+split = load_training_data("digits", None, seed=7, train_size=50)
+print(split.fingerprint, split.split_sha256)
 """
 
 
@@ -164,12 +167,13 @@ def test_other_random_numbers_have_no_part_in_it() -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_a_fresh_process_gives_the_same_batches() -> None:
+def test_a_fresh_process_gives_the_same_batches_and_the_same_split() -> None:
     root = Path(__file__).parents[2]
     fresh = subprocess.run([sys.executable, "-c", DIGEST], cwd=root, capture_output=True, text=True)
     printed: list[str] = []
-    exec(DIGEST, {"print": printed.append})
-    assert printed == [fresh.stdout.strip()], fresh.stderr
+    exec(DIGEST, {"print": lambda *words: printed.append(" ".join(words))})
+    assert printed == fresh.stdout.splitlines(), fresh.stderr
+    assert len(printed) == 2
 
 
 def test_stream_seeds() -> None:

@@ -10,10 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.trainables.small_trials import CPU, assert_same, numbers, resident, trainer_of
+from tests.trainables.small_trials import CPU, NARROW, assert_same, numbers, resident, trainer_of
 from trainables.augmentation import ResidentImages
 from trainables.data import TrainingData
 from trainables.evaluation import ANGLE_BINS, angle_between, angles_to_centres, confusion_matrix, examine
+from trainables.registry import MODELS
 from trainables.training import STATISTICS_BATCHES, Trainer
 
 pytestmark = pytest.mark.usefixtures("narrow_model", "one_thread")
@@ -170,6 +171,14 @@ def trained(digits: TrainingData, loss: str = "arcface", **changes: Any) -> tupl
     return trainer, records[-1]
 
 
+@pytest.fixture(scope="module")
+def arcface(digits: TrainingData) -> tuple[Trainer, dict[str, Any]]:
+    """A trained trainer that stays as it is, and its last record."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "narrow", NARROW)
+        return trained(digits)
+
+
 @pytest.mark.parametrize("loss", ["softmax", "arcface", "adaloss_per_class"])
 def test_it_judges_as_validation_does(loss: str, digits: TrainingData, held_out: ResidentImages) -> None:
     trainer, record = trained(digits, loss)  # its validation images are the ones here
@@ -193,8 +202,8 @@ def test_angles_are_of_the_models_embeddings(precision: str, digits: TrainingDat
             assert result[when][of] == np.histogram(expected, ANGLE_BINS, (0.0, math.pi))[0].tolist()
 
 
-def test_training_brings_images_closer_to_their_class(digits: TrainingData, held_out: ResidentImages) -> None:
-    result = trained(digits)[0].examine(held_out)["angle_histograms"]
+def test_training_brings_images_closer_to_their_class(arcface: tuple[Trainer, Any], held_out: ResidentImages) -> None:
+    result = arcface[0].examine(held_out)["angle_histograms"]
     middle = np.arange(ANGLE_BINS) + 0.5
     gap = {when: np.dot(h["nearest_other"], middle) - np.dot(h["own"], middle) for when, h in result.items()}
     assert gap["after"] > 1.5 * gap["before"] > 0
@@ -209,9 +218,9 @@ def test_before_means_the_initial_weights(digits: TrainingData) -> None:
 
 
 def test_before_has_the_statistics_of_the_first_training_batches(
-    digits: TrainingData, monkeypatch: pytest.MonkeyPatch
+    arcface: tuple[Trainer, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer, _ = trained(digits)
+    trainer, _ = arcface
     build, inputs, images = trainer._build_model, [], []
 
     def watched() -> torch.nn.Module:

@@ -156,16 +156,6 @@ def test_train_size_keeps_the_validation_data():
     assert {i.tobytes() for i in part.train.images} < {i.tobytes() for i in whole.train.images}
 
 
-def test_split_is_the_same_in_a_fresh_process():
-    code = (
-        "from trainables.data import load_training_data as load; d = load('digits', None, seed=7, train_size=50);"
-        "print(d.fingerprint, d.split_sha256)"
-    )
-    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    data = load_training_data("digits", None, seed=7, train_size=50)
-    assert printed.split() == [data.fingerprint, data.split_sha256]
-
-
 @pytest.mark.parametrize(
     ("sizes", "limits"),
     [

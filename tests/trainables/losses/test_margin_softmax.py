@@ -23,10 +23,11 @@ def expected_psi(theta, margin_rad):
 
 
 def vectors_at(theta, dtype, length=1.0):
-    """An embedding of the given length and a class weight, theta apart, in a plane of five dimensions."""
+    """Embeddings of the given length, one an angle, and a class weight, theta apart, in a plane of five dimensions."""
     basis, _ = np.linalg.qr(np.random.default_rng(3).standard_normal((5, 2)))
-    embedding = length * (math.cos(theta) * basis[:, 0] + math.sin(theta) * basis[:, 1])
-    return torch.tensor(embedding[None], dtype=dtype), torch.tensor(2.5 * basis[None, :, 0], dtype=dtype)
+    theta = np.atleast_1d(theta)[:, None]
+    embeddings = length * (np.cos(theta) * basis[:, 0] + np.sin(theta) * basis[:, 1])
+    return torch.tensor(embeddings, dtype=dtype), torch.tensor(2.5 * basis[None, :, 0], dtype=dtype)
 
 
 def psi_of(embeddings, weights, margin_rad):
@@ -49,9 +50,8 @@ def test_psi_falls_without_jumps(margin_rad, dtype):
     theta = np.linspace(0.0, math.pi, 4001)
     around_the_seam = math.pi - margin_rad + np.linspace(-1e-3, 1e-3, 101)
     theta = np.sort(np.concatenate([theta, np.clip(around_the_seam, 0.0, math.pi)]))
-    embeddings = torch.cat([vectors_at(angle, dtype)[0] for angle in theta])
-    weights = vectors_at(0.0, dtype)[1].expand_as(embeddings)
-    steps = psi_of(embeddings, weights, margin_rad).diff()
+    embeddings, weight = vectors_at(theta, dtype)
+    steps = psi_of(embeddings, weight.expand_as(embeddings), margin_rad).diff()
     rounding = 8.0 * torch.finfo(dtype).eps
     assert steps.max() <= rounding
     assert steps.min() >= -(math.pi / 4000.0) - rounding  # the slope is at least -1, so there is no jump either
