@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from analysis import compare
+import analysis.findings
 from analysis.compare import comparison, comparison_csv, comparison_markdown, comparison_text
 from analysis.findings import load_findings
 from analysis.load import load_run
@@ -47,7 +47,7 @@ def test_every_example_fits_a_terminal(example):
 
 def test_every_example_is_json_markdown_and_csv(command, example, monkeypatch):
     folder = example[0].run.folder
-    monkeypatch.setattr(compare, "load_findings", lambda folders, _: example if folders == [folder] else None)
+    monkeypatch.setattr(analysis.findings, "load_findings", lambda folders, _: example if folders == [folder] else None)
     code, out, err = command("--json", folder)
     assert (code, err) == (0, "")
     assert strict(out) == comparison(example)

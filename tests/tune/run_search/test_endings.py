@@ -4,7 +4,7 @@ import shlex
 import pytest
 
 import analysis.dashboard
-import tune.confirmation.run
+import tune.run
 from tests.tune.run_search.conftest import TEAM, write_json_run
 from tune.confirmation.run import ConfirmOutcome
 
@@ -71,7 +71,7 @@ def test_a_disk_that_is_full_in_the_confirmation_is_said_with_the_searchs_comman
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(tune.confirmation.run, "run_confirmation", full)
+    monkeypatch.setattr(tune.run, "search_and_confirm", full)
     code, _, err = command("--resume", "--name", "one", "--confirm-seeds", 2)
     assert code == 1
     assert err.count("\n") == 1
