@@ -7,8 +7,6 @@ line and the value.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from tune.records.roles import ROLES
 
 __all__ = [
@@ -229,6 +227,8 @@ def seed_run_fields(classes: int) -> Fields:
 
 
 def _is_counts(value: Any, shape: tuple[int, ...]) -> bool:
+    import numpy as np  # who asks a command for help need not wait for it
+
     try:
         counts = np.array(value)
     except (ValueError, OverflowError):  # ragged, or a number beyond all measure
