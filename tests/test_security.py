@@ -1,16 +1,14 @@
 """What is read from files is data: nothing of it is run, and nothing is unpickled that others may have written."""
 
 import ast
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from analysis import compare, dashboard
 from tests.analysis.example_run import write_example_run
+from tests.pickles import Hostile, plant
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = ("analysis", "search_spaces", "trainables", "tune")
@@ -93,43 +91,10 @@ def test_what_is_excepted_is_still_there():
 # --- A run's folder with pickles of somebody else's ------------------------------------------------------------------
 
 
-class Hostile:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, mark):
-        self._mark = mark
-
-    def __reduce__(self):
-        return Path.touch, (self._mark,)
-
-
-def plant(folder, mark):
-    """Put pickles wherever a program might look for one: weights, what Ray leaves, caches."""
-    content = pickle.dumps(Hostile(mark))
-    checkpoint = folder / "checkpoints" / "part-001" / "arcface-0000" / "checkpoint_000000"
-    later = folder / "checkpoints" / "part-002"
-    for place in (checkpoint, later, folder / "confirm" / "checkpoints" / "candidates-002"):
-        place.mkdir(parents=True, exist_ok=True)
-    for path in (
-        *(folder / f"best_{loss}.pt" for loss in ("arcface", "adaloss")),
-        *(folder / name for name in ("tuner.pkl", "trainable.pkl", "run.pkl", "cache.npy", "data.h5")),
-        *(checkpoint / name for name in ("state.pt", "weights.pt", ".is_checkpoint", "dict_checkpoint.pkl")),
-        *(later / name for name in ("tuner.pkl", "searcher-state-1.pkl", "search_gen_state-1.json", "trainable.pkl")),
-        folder / "confirm" / "checkpoints" / "candidates-002" / "tuner.pkl",
-    ):
-        path.write_bytes(content)
-
-
 def test_such_a_pickle_would_be_seen(tmp_path):
     mark = tmp_path / "unpickled"
     pickle.loads(pickle.dumps(Hostile(mark)))
     assert mark.exists()
-
-
-def command(*arguments, timeout=300):
-    environment = {k: v for k, v in os.environ.items() if k not in {"RAY_ADDRESS", "ADALOSS_DATA"}}
-    program = [sys.executable, *map(str, arguments)]
-    return subprocess.run(program, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=timeout)
 
 
 @pytest.fixture
@@ -151,18 +116,3 @@ def test_drawing_a_run_unpickles_nothing(run, called, tmp_path):
     code, _, errors = called(dashboard.main, run, "--html", tmp_path / "page.html")
     assert (code, errors) == (0, "")
     assert (tmp_path / "page.html").exists()
-
-
-@pytest.mark.cluster
-def test_going_on_with_a_run_unpickles_nothing(tmp_path):
-    script, mark = "tune/run_search.py", tmp_path / "unpickled"
-    run = ("--output", tmp_path, "--name", "run")
-    options = ("--dataset", "digits", "--loss", "arcface", "--trials", 1, "--max-epochs", 1, "--grace-epochs", 1)
-    assert command(script, *run, *options, "--no-confirm").returncode == 0
-    plant(tmp_path / "run", mark)
-    done = command(script, *run, "--extend", 1)
-    assert done.returncode == 0, done.stdout + done.stderr
-    plant(tmp_path / "run", mark)
-    done = command("tune/confirm.py", tmp_path / "run", "--confirm-seeds", 1, "--candidate-seeds", 1)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert not mark.exists()

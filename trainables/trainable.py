@@ -40,7 +40,7 @@ CHECKPOINT_INDEX = "checkpoint.json"  # which trial and epoch, and the digests o
 
 SHOULD_CHECKPOINT = "should_checkpoint"  # the key of a result with which a Ray trainable asks for a checkpoint
 
-# A checkpoint costs some 50 ms; of epochs shorter than this only some are worth one.
+# A checkpoint costs some 50 ms on a local disk; of epochs shorter than this only some are worth one.
 CHECKPOINT_INTERVAL_S = 5.0
 
 
@@ -49,6 +49,7 @@ class MarginTrainable(ray_tune.Trainable):
 
     The configuration has ``trial`` (fields of TrialConfig), ``trial_id``, ``checkpoint`` (path or URI of a checkpoint
     folder to go on from, or None), ``threads`` and ``gpus``, the trial's share of a GPU: with none it runs on the CPU.
+    ``checkpoint_interval_s`` is how many seconds are at least between two checkpoints of a trial under way.
 
     An exception in a trial is the trial's result, not the actor's end: it is reported as ``error``, so it is on record
     and is not tried again. Only the loss of a worker makes Ray run the trial again.
@@ -102,6 +103,7 @@ class MarginTrainable(ray_tune.Trainable):
         self._trial_id = config["trial_id"]
         gpus = config.get("gpus", 0)
         self._place = {"device": None, "precision": config["trial"].get("precision"), "gpus": gpus}
+        self._checkpoint_interval_s = config.get("checkpoint_interval_s", CHECKPOINT_INTERVAL_S)
         self._last_checkpoint_time = time.monotonic()
         self._release()
         # Ray exports OMP_NUM_THREADS, on launched clusters always as 1; the trial's own share is what counts.
@@ -160,7 +162,7 @@ class MarginTrainable(ray_tune.Trainable):
         result: dict[str, Any] = {}
         if not trainer.is_complete:
             self._record = trainer.train_epoch()
-        if trainer.is_complete or time.monotonic() - self._last_checkpoint_time >= CHECKPOINT_INTERVAL_S:
+        if trainer.is_complete or time.monotonic() - self._last_checkpoint_time >= self._checkpoint_interval_s:
             self._last_checkpoint_time = time.monotonic()
             result[SHOULD_CHECKPOINT] = True
         assert self._record is not None

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 
 _CONFIRMATION = {"confirm_seeds": "seeds", "controls": "controls", "robustness": "robustness"}
 _NO_SETTINGS = {"context", "resume", "extend", "no_confirm", "tensorboard", "mlflow", *_CONFIRMATION}
-_FIELDS = {"loss": "losses", "time_budget": "time_budget_min"}  # options whose field has another name
+_FIELDS = {
+    "loss": "losses",
+    "time_budget": "time_budget_min",
+    "checkpoint_interval": "checkpoint_interval_s",
+}  # options whose field has another name
 
 
 def main(
@@ -96,6 +100,10 @@ def main(
             help="path or URI for checkpoints that all nodes reach  [default: the run's folder]",
         ),
     ] = None,
+    checkpoint_interval: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="at least between two checkpoints of a trial; its end always has one"),
+    ] = 5.0,
     study_storage: Annotated[
         str | None,
         typer.Option(

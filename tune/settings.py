@@ -90,6 +90,7 @@ class SearchSettings:
         seed: of draws, splits, weights, order and augmentation.
         study_storage: URL of a team's database for the studies, without its password, or None for the run's own file.
         reference: the loss against which the others are held, or None for ArcFace beside AdaLoss, else the first.
+        checkpoint_interval_s: seconds at least between two checkpoints of a trial under way; its end always has one.
     """
 
     dataset: str
@@ -114,6 +115,7 @@ class SearchSettings:
     seed: int
     study_storage: str | None = None
     reference: str | None = None
+    checkpoint_interval_s: float = 5.0
 
     # A resumed run may move to another machine, but not change what is compared.
     MOVABLE = frozenset(
@@ -123,6 +125,7 @@ class SearchSettings:
             "cpus_per_trial",
             "gpus_per_trial",
             "max_concurrent",
+            "checkpoint_interval_s",
             "output",
             "name",
             "address",
@@ -200,6 +203,8 @@ class SearchSettings:
             if value is not None and not 0 < value < math.inf:
                 option = "time-budget" if name == "time_budget_min" else name.replace("_", "-")
                 raise UserError(f"--{option} must be positive, got {value}")
+        if not 0 <= self.checkpoint_interval_s < math.inf:
+            raise UserError(f"--checkpoint-interval must be 0 or more seconds, got {self.checkpoint_interval_s:g}")
         if self.batch_size < 2:
             raise UserError(f"--batch-size must be at least 2 (batch norm needs two), got {self.batch_size}")
         gpus = self.gpus_per_trial

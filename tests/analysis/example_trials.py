@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import optuna
+import sqlalchemy
 from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.storages._rdb.models import TrialIntermediateValueModel
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from search_spaces import SEARCH_SPACES, Parameter
@@ -220,6 +222,7 @@ def write_search(example: Example, loss: str, trials: int, grace: int, finished:
         _write_study(example, loss, frozen)
 
 
+_FINITE = {"intermediate_value_type": "FINITE"}
 _STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
@@ -236,9 +239,27 @@ def _frozen(loss: str, trial_id: str, params: dict[str, Any], values: dict[int, 
 
 
 def _write_study(example: Example, loss: str, trials: list[FrozenTrial]) -> None:
+    """Write the trials through Optuna, and their epochs beside it, which asks the database before each of them."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = optuna.storages.RDBStorage(f"sqlite:///{example.folder / 'study.db'}")
     study = optuna.create_study(storage=storage, study_name=f"{example.dataset}-{loss}", direction="maximize")
+    epochs = {number: dict(trial.intermediate_values) for number, trial in enumerate(trials)}
+    for trial in trials:
+        trial.intermediate_values = {}
     with contextlib.closing(storage.engine.raw_connection()) as connection:
         connection.execute("PRAGMA synchronous = OFF")
     study.add_trials(trials)
+    with storage.engine.begin() as connection:
+        connection.execute(
+            sqlalchemy.insert(TrialIntermediateValueModel),
+            [
+                {
+                    "trial_id": trial._trial_id,
+                    "step": step,
+                    "intermediate_value": value,
+                    "intermediate_value_type": "FINITE",
+                }
+                for trial in study.get_trials(deepcopy=False)
+                for step, value in epochs[trial.number].items()
+            ],
+        )

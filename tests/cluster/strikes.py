@@ -8,7 +8,7 @@ from glob import glob
 import psutil
 
 from tests.cluster.hosts import end, wait_for
-from tests.cluster.launched import events_of, lines_of, nodes_of
+from tests.cluster.launched import events_of, lines_of
 
 
 def stored_of(run):
@@ -48,16 +48,21 @@ class TrialInTheMiddle:
 
 
 class Standstill:
-    """Trials that stand still, so that those who are slower to begin find something to do."""
+    """Trials that stand still, so that those who are slower to begin find something to do.
 
-    def __init__(self, run, losses):
-        self._run, self._losses = run, losses
+    Args:
+        nodes: returns the addresses on which an epoch of this search has been seen.
+    """
+
+    def __init__(self, nodes):
+        self._nodes = nodes
         self._held = {}  # processes by host
 
     def hold(self, *hosts):
         """Stop the trials on hosts of which an epoch has been seen."""
+        seen = self._nodes()
         for host in hosts:
-            for process in host.processes("Trainable") if host.ip in nodes_of(self._run, self._losses) else ():
+            for process in host.processes("Trainable") if host.ip in seen else ():
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.suspend()
                     self._held.setdefault(host, set()).add(process)
@@ -74,15 +79,20 @@ def struck(cluster, name, host, strike, *, budget, losses, together_with=(), fin
 
     Trials on hosts that it is together with wait for that in their own.
     """
-    search = cluster.start_search(*budget, "--name", name)
     run = cluster.running(name)
-    still, middle = Standstill(run, losses), TrialInTheMiddle(run, host, losses)
+    before = {loss: len(lines_of(run, loss)) for loss in losses}
+    search = cluster.start_search(*budget, "--name", name)
+
+    def nodes_now():
+        return {line["node_ip"] for loss in losses for line in lines_of(run, loss)[before[loss] :]}
+
+    still, middle = Standstill(nodes_now), TrialInTheMiddle(run, host, losses)
     all_hosts = (host, *together_with)
     output = ""
 
     def all_have_begun():
         still.hold(*all_hosts)
-        return {other.ip for other in all_hosts} <= nodes_of(run, losses)
+        return {other.ip for other in all_hosts} <= nodes_now()
 
     def is_met():
         still.hold(*together_with)

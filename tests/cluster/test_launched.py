@@ -36,11 +36,14 @@ TRIALS = 3  # one for each host
 
 
 def full_length(epochs):
-    """Return the options for trials none of which ends early, so that each can be met in the middle."""
-    return ("--max-epochs", epochs, "--grace-epochs", epochs, "--no-confirm")
+    """Return the options for trials none of which ends early, so that each can be met in the middle.
+
+    Each epoch is saved: a trial need not last until the next checkpoint is due.
+    """
+    return ("--max-epochs", epochs, "--grace-epochs", epochs, "--no-confirm", "--checkpoint-interval", 0)
 
 
-DIGITS = ("--dataset", "digits", "--loss", *LOSS, "--trials", TRIALS, "--train-size", 320, *full_length(50))
+DIGITS = ("--dataset", "digits", "--loss", *LOSS, "--trials", TRIALS, "--train-size", 320, *full_length(20))
 SHORT = ("--dataset", "digits", "--loss", *LOSS, "--trials", 1, "--train-size", 320, *full_length(1))
 
 
@@ -93,7 +96,8 @@ def test_a_search_grows_with_its_cluster_does_without_a_host_that_is_cut_off_and
         time.sleep(2)
         right.pull_the_plug()
 
-    _, trial_id, preempted_at = struck(cluster, "cut", right, preempt, budget=("--extend", TRIALS), losses=LOSS)
+    extension = {"budget": ("--extend", TRIALS), "losses": LOSS, "together_with": (cluster.head, left)}
+    _, trial_id, preempted_at = struck(cluster, "cut", right, preempt, **extension)
     assert_complete(run, "digits", LOSS, 2 * TRIALS)
     assert_went_on_elsewhere(run, right, trial_id, preempted_at)
     assert left.ip in {line["node_ip"] for line in lines_of(run, "softmax") if line["time"] > mended_at}

@@ -125,6 +125,7 @@ class _Passes:
                 "checkpoint": suggestion.checkpoint.path if suggestion.checkpoint else None,
                 "threads": slots.threads,
                 "gpus": slots.gpus_per_trial,
+                "checkpoint_interval_s": self.session.settings.checkpoint_interval_s,
             }
 
         def is_closed() -> bool:
