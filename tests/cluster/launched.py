@@ -18,7 +18,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tests.cluster.hosts import HOME, KEY, PROJECT, Lab, hosts
+from tests.cluster.hosts import HOME, KEY, PROJECT, Lab, end, hosts, wait_for
 from tune.records import LossRecords, read_records
 
 CLUSTER_FILE = PROJECT / "docker" / "cluster.local.yaml"
@@ -104,6 +104,25 @@ class Cluster:
         """Submit a search."""
         command = (RAY, "submit", ON_LAPTOP, "tune/run_search.py", "--", *options)
         return self.laptop.start_command(*command)
+
+    @contextlib.contextmanager
+    def dashboard(self) -> Iterator[None]:
+        """Reach the dashboard from the laptop; it listens on the head's loopback alone, so through a tunnel."""
+        self.ray("rsync-down", "~/.ray/auth_token", f"{HOME}/cluster.token")
+        tunnel = self.laptop.start_command(RAY, "dashboard", ON_LAPTOP)
+        try:
+            wait_for(lambda: self.laptop.listens(8265), "the tunnel", 300)
+            yield
+        finally:
+            end(tunnel)
+
+    def start_job(self, *options: object) -> subprocess.Popen[str]:
+        """Submit a search as a job, through the dashboard."""
+        access = f"RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={HOME}/cluster.token"
+        submit = (
+            f"{access} {RAY} job submit --address http://127.0.0.1:8265 --working-dir . -- python tune/run_search.py"
+        )
+        return self.laptop.start_command("bash", "-c", f"{submit} {' '.join(map(str, options))}")
 
     def fetch(self, name: str) -> Path:
         """Fetch the results, and return the folder of a run."""

@@ -74,14 +74,14 @@ class Standstill:
                 process.resume()
 
 
-def struck(cluster, name, host, strike, *, budget, losses, together_with=(), finish=True):
+def struck(cluster, name, host, strike, *, budget, losses, together_with=(), finish=True, start=None):
     """Start a search and strike a host when a trial is in the middle there; return output, that trial, and the time.
 
-    Trials on hosts that it is together with wait for that in their own.
+    Trials on hosts that it is together with wait for that in their own. It is submitted with `ray submit`, or as told.
     """
     run = cluster.running(name)
     before = {loss: len(lines_of(run, loss)) for loss in losses}
-    search = cluster.start_search(*budget, "--name", name)
+    search = (start or cluster.start_search)(*budget, "--name", name)
 
     def nodes_now():
         return {line["node_ip"] for loss in losses for line in lines_of(run, loss)[before[loss] :]}

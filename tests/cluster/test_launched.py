@@ -14,10 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cluster.hosts import HOME, PROJECT, end, wait_for
+from tests.cluster.hosts import HOME, PROJECT, wait_for
 from tests.cluster.launched import (
-    ON_LAPTOP,
-    RAY,
     assert_complete,
     epochs_of,
     events_of,
@@ -144,23 +142,7 @@ def test_who_has_no_token_cannot_join(cluster):
     assert len(cluster.nodes(count=4, seconds=15)) == 3, refused
 
 
-def test_a_search_is_submitted_as_a_job(cluster):
-    """The dashboard listens on the head's loopback alone, so the job goes through the tunnel of `ray dashboard`."""
-    cluster.ray("rsync-down", "~/.ray/auth_token", f"{HOME}/cluster.token")
-    tunnel = cluster.laptop.start_command(RAY, "dashboard", ON_LAPTOP)
-    access = f"RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={HOME}/cluster.token"
-    submit = f"{access} {RAY} job submit --address http://127.0.0.1:8265 --working-dir . -- python tune/run_search.py"
-    try:
-        wait_for(lambda: cluster.laptop.listens(8265), "the tunnel", 300)
-        output = cluster.laptop.run("bash", "-c", f"{submit} {' '.join(map(str, SHORT))} --name job", timeout=1200)
-    finally:
-        end(tunnel)
-    assert "succeeded" in output
-    run = cluster.fetch("job")
-    assert_complete(run, "digits", LOSS, 1)
-
-
-def test_a_search_on_cifar10_outlives_the_death_of_a_worker_host(cluster):
+def test_a_search_on_cifar10_that_was_submitted_as_a_job_outlives_the_death_of_a_worker_host(cluster):
     """Launched, submitted and fetched from a laptop by the documented commands; no trial is lost, none is run twice."""
     if not (REAL_DATA / "cifar10").is_dir():
         pytest.skip(f"the real cifar10 is not in {REAL_DATA}; set ADALOSS_DATA to its data folder")
@@ -171,7 +153,10 @@ def test_a_search_on_cifar10_outlives_the_death_of_a_worker_host(cluster):
     budget += ("--train-size", TRAIN_SIZE, "--batch-size", 50, *full_length(3))
     cluster.ray("rsync-up", f"{REAL_DATA}/cifar10/", "~/data/cifar10/")
     received_before = left.received_bytes()
-    _, trial_id, struck_at = struck(cluster, "cifar", right, right.pull_the_plug, budget=budget, losses=losses)
+    with cluster.dashboard():
+        struck_by = {"budget": budget, "losses": losses, "start": cluster.start_job}
+        output, trial_id, struck_at = struck(cluster, "cifar", right, right.pull_the_plug, **struck_by)
+    assert "succeeded" in output
     received = left.received_bytes() - received_before
     print(f"{left.name} received {received / 1e6:.1f} MB; the images are {IMAGE_BYTES / 1e6:.1f} MB")
     assert IMAGE_BYTES < received < 1.5 * IMAGE_BYTES  # once, whatever number of trials ran there

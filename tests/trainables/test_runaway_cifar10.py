@@ -1,4 +1,8 @@
-"""Property 7 on real images: AdaLoss under the settings with which the ungated rule ended at chance on CIFAR-10."""
+"""Property 7 on real images: AdaLoss under the settings with which the ungated rule runs away on CIFAR-10.
+
+The model is a quarter as wide as a search's, and shows it as well: without the gate these settings end 24, 41 and 10
+points behind ArcFace. CONTRIBUTING has the sizes at which it does not show.
+"""
 
 import os
 from pathlib import Path
@@ -9,11 +13,12 @@ import torch
 from trainables.augmentation import ResidentImages
 from trainables.config import TrialConfig
 from trainables.data import load_training_data
+from trainables.models import ArcFaceCNN_CIFAR10
+from trainables.registry import MODELS, ModelSpec
 from trainables.training import Trainer
 
 REAL_DATA = Path(os.environ.get("ADALOSS_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
-IMAGES = int(os.environ.get("RUNAWAY_IMAGES", 10_000))
-EPOCHS = int(os.environ.get("RUNAWAY_EPOCHS", 6))
+IMAGES, EPOCHS, WIDTH = 10_000, 6, 16
 START = {"scale": 16.0, "margin_rad": 0.2}
 RUNAWAYS = {
     "error, rates 0.2 and 0.5, target 0.4": (0.2, 0.5, "error", 0.4),
@@ -22,11 +27,19 @@ RUNAWAYS = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quarter_width():
+    with pytest.MonkeyPatch.context() as patch:
+        spec = ModelSpec(lambda embedding_dim, _: ArcFaceCNN_CIFAR10(embedding_dim, WIDTH), ((32, 32, 3),), 0.25)
+        patch.setitem(MODELS, "narrow", spec)
+        yield
+
+
 @pytest.fixture(scope="module")
 def images():
     if not (REAL_DATA / "cifar10").is_dir():
         pytest.skip(f"the real cifar10 is not in {REAL_DATA}; set ADALOSS_DATA to its data folder")
-    data = load_training_data("cifar10", REAL_DATA, train_size=IMAGES)
+    data = load_training_data("cifar10", REAL_DATA, train_size=IMAGES, validation_size=2_000)
     cpu = torch.device("cpu")
     return [
         ResidentImages(split.images, split.labels, data.spec.mean, data.spec.std, cpu)
@@ -37,9 +50,7 @@ def images():
 def final(images, loss, loss_args):
     """Train, and judge what came of it; once, since judging every epoch takes a tenth of the time."""
     train, held_out = images
-    config = TrialConfig(
-        loss=loss, loss_args=loss_args, model="ArcFaceCNN_CIFAR10", max_epochs=EPOCHS, horizontal_flip=True
-    )
+    config = TrialConfig(loss=loss, loss_args=loss_args, model="narrow", max_epochs=EPOCHS, horizontal_flip=True)
     trainer = Trainer(config, train, None, num_classes=10)
     records = [trainer.train_epoch() for _ in range(EPOCHS)]
     return records[-1] | trainer.examine(held_out)

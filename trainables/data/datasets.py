@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from trainables.data.cache import Cached, cache_folders, decode_once, fingerprint, source_signature
+from trainables.data.inventory import LeftOut, Repeats, left_out_of, repeats_of
 from trainables.data.readers import read_digits, reading
 from trainables.data.sources import Source, download, find_folder_source, find_source
 from trainables.data.specs import DATASETS, DataError, DatasetSpec, Shape
@@ -60,6 +61,8 @@ class TrainingData:
         fingerprint: SHA-256 of the decoded official training set, whatever it was decoded from.
         split_sha256: SHA-256 of which of its images are in `train` and which in `validation`.
         source: What the images were read from, in words.
+        left_out: Files of a user's own folder that are not read.
+        repeats: Images of a user's own folder that are there more than once, or None.
     """
 
     spec: DatasetSpec
@@ -68,6 +71,16 @@ class TrainingData:
     fingerprint: str
     split_sha256: str
     source: str
+    left_out: tuple[LeftOut, ...] = ()
+    repeats: Repeats | None = None
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know of an own folder, a line each: nothing of it is left out in silence."""
+        lines = [f"left out of the data: {files}" for files in self.left_out]
+        if self.repeats is not None:
+            lines.append(f"the data repeats itself: {self.repeats}")
+        return tuple(lines)
 
 
 def default_data_dir() -> Path:
@@ -122,7 +135,16 @@ def load_training_data(
     train, validation = (
         Split(np.ascontiguousarray(whole.images[official[part]]), np.ascontiguousarray(labels[part])) for part in chosen
     )
-    return TrainingData(spec, train, validation, whole.fingerprint, _split_hash(*chosen), source)
+    left_out: tuple[LeftOut, ...] = ()
+    repeats = None
+    if source is not None and dataset not in DATASETS:
+        folder = Path(dataset).expanduser()
+        with reading(folder):
+            left_out = left_out_of(folder, [*source.files("train"), *source.files("test")], source.suffixes)
+        test = np.setdiff1d(np.arange(len(whole.labels)), official, assume_unique=True)
+        repeats = repeats_of(whole.images, whole.labels, (*(official[part] for part in chosen), test))
+    kind = "scikit-learn" if source is None else source.kind
+    return TrainingData(spec, train, validation, whole.fingerprint, _split_hash(*chosen), kind, left_out, repeats)
 
 
 def check_test_data(dataset: str, data_dir: Path | None, *, download: bool = True) -> None:
@@ -171,19 +193,19 @@ def load_test_data(
 
 def _official_training_set(
     dataset: str, data_dir: Path | None, cache_dir: Path | None, *, download_missing: bool
-) -> tuple[DatasetSpec, Cached, np.ndarray, str]:
-    """What is known of the set, its arrays, the indices that are its training set, and its source in words."""
+) -> tuple[DatasetSpec, Cached, np.ndarray, Source | None]:
+    """What is known of the set, its arrays, the indices that are its training set, and its files if it has any."""
     if dataset == "digits":
         digits = read_digits()
         official = _holdout(digits.labels, DATASETS["digits"].test_size)[0]
         content = fingerprint(digits.images[official], digits.labels[official])
-        return DATASETS["digits"], Cached(digits.images, digits.labels, (), content), official, "scikit-learn"
+        return DATASETS["digits"], Cached(digits.images, digits.labels, (), content), official, None
     source, spec = _find(dataset, data_dir, download_missing=download_missing)
     if spec is not None:
         whole = _decode(source, "train", spec.image_shape, spec.num_classes, cache_dir)
         _check_count(source, "train", len(whole.labels), spec.train_size)
         _check_classes(source, whole.labels, spec.num_classes)
-        return spec, whole, np.arange(len(whole.labels)), source.kind
+        return spec, whole, np.arange(len(whole.labels)), source
     whole = _decode(source, "train", None, None, cache_dir)
     official, test_size = np.arange(len(whole.labels)), 0
     if not source.files("test"):
@@ -191,7 +213,7 @@ def _official_training_set(
         test_size = len(test)
         content = fingerprint(whole.images[official], whole.labels[official])
         whole = Cached(whole.images, whole.labels, whole.class_names, content)
-    return _folder_spec(dataset, source, whole, official, test_size), whole, official, source.kind
+    return _folder_spec(dataset, source, whole, official, test_size), whole, official, source
 
 
 def _find(dataset: str, data_dir: Path | None, *, download_missing: bool) -> tuple[Source, DatasetSpec | None]:

@@ -25,7 +25,7 @@ from trainables.data.specs import DataError, DatasetSpec, Shape
 _TORCHVISION_CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 _IDX_FOLDERS = {"mnist": "MNIST/raw", "fashion_mnist": "FashionMNIST/raw"}
 _PICKLE_FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
-_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
+_IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 _DOWNLOAD_TIMEOUT_S = 30.0  # without an answer; torchvision itself would wait for ever
 _DOWNLOAD_ERRORS = (OSError, RuntimeError, ValueError, EOFError, HTTPException, tarfile.TarError, zlib.error)
 
@@ -39,12 +39,14 @@ class Source:
         folder: The folder that all its files are in.
         files: The files of the part "train" or "test", by name; empty where the part is not there.
         read: Decodes a part, given the shape and the number of classes, each None where the data is to tell.
+        suffixes: What names of its files end in, in small letters.
     """
 
     kind: str
     folder: Path
     files: Callable[[str], list[Path]]
     read: Callable[[str, Shape | None, int | None], Decoded]
+    suffixes: frozenset[str] = frozenset()
 
 
 def find_source(spec: DatasetSpec, data_dir: Path) -> Source | None:
@@ -152,7 +154,7 @@ def _parquet_snapshot(folder: Path) -> Source | None:
     def read(part: str, shape: Shape | None, num_classes: int | None) -> Decoded:
         return read_parquet(files(part), shape, num_classes)
 
-    return Source("parquet snapshot", place, files, read)
+    return Source("parquet snapshot", place, files, read, frozenset({".parquet"}))
 
 
 def _check_all_shards(files: Sequence[Path]) -> None:
@@ -187,7 +189,7 @@ def _idx_files(folder: Path, kind: str) -> Source | None:
         return read_idx(images, labels, shape, num_classes)
 
     with reading(folder):
-        return Source(kind, folder, files, read) if files("train") else None
+        return Source(kind, folder, files, read, frozenset({"", ".gz"})) if files("train") else None
 
 
 def _class_folders(folder: Path, class_names: tuple[str, ...]) -> Source | None:
@@ -214,7 +216,7 @@ def _class_folders(folder: Path, class_names: tuple[str, ...]) -> Source | None:
     def read(part: str, shape: Shape | None, _: int | None) -> Decoded:
         return read_class_folders(labelled(part), shape, class_names or tuple(names))
 
-    return Source("class folders", folder, lambda part: [path for path, _ in labelled(part)], read)
+    return Source("class folders", folder, lambda part: [path for path, _ in labelled(part)], read, _IMAGE_SUFFIXES)
 
 
 def _images(folder: Path) -> list[Path]:
