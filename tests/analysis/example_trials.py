@@ -1,19 +1,16 @@
 """Invented training runs and the searches that are made of them; see example_run."""
 
-import contextlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
-import sqlalchemy
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.storages._rdb.models import TrialIntermediateValueModel
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from search_spaces import SEARCH_SPACES, Parameter
+from tests.analysis.example_study import write_study
 from tune.records import LossRecords, write_json
 from tune.search.rungs import Rungs
 
@@ -174,7 +171,7 @@ def quality(example: Example, config: dict[str, Any]) -> float:
 
 def _sampled(example: Example, loss: str, number: int) -> dict[str, Any]:
     """Return a draw that gets better as a sampler learns: the best of more and more random ones, up to 50."""
-    draws = [draw_all(loss, example.rng) for _ in range(min(1 + number // 2, 50))]
+    draws = [draw_all(loss, example.rng) for _ in range(min(1 + number // 2, 10))]
     return max(draws, key=lambda params: quality(example, config_of(loss, params)))
 
 
@@ -219,10 +216,9 @@ def write_search(example: Example, loss: str, trials: int, grace: int, finished:
         content = {"trial_id": f"{loss}-{best[1]:04d}", "val_accuracy": best[2], "epoch": example.max_epochs}
         write_json(example.folder / f"best_{loss}.json", {**content, "config": best[3]})
     if study:
-        _write_study(example, loss, frozen)
+        write_study(example.folder / "study.db", f"{example.dataset}-{loss}", frozen)
 
 
-_FINITE = {"intermediate_value_type": "FINITE"}
 _STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
@@ -236,30 +232,3 @@ def _frozen(loss: str, trial_id: str, params: dict[str, Any], values: dict[int, 
         intermediate_values=values,
         user_attrs={"trial_id": trial_id, **({"reason": "below the rung's cutoff"} if event == "stopped" else {})},
     )
-
-
-def _write_study(example: Example, loss: str, trials: list[FrozenTrial]) -> None:
-    """Write the trials through Optuna, and their epochs beside it, which asks the database before each of them."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{example.folder / 'study.db'}")
-    study = optuna.create_study(storage=storage, study_name=f"{example.dataset}-{loss}", direction="maximize")
-    epochs = {number: dict(trial.intermediate_values) for number, trial in enumerate(trials)}
-    for trial in trials:
-        trial.intermediate_values = {}
-    with contextlib.closing(storage.engine.raw_connection()) as connection:
-        connection.execute("PRAGMA synchronous = OFF")
-    study.add_trials(trials)
-    with storage.engine.begin() as connection:
-        connection.execute(
-            sqlalchemy.insert(TrialIntermediateValueModel),
-            [
-                {
-                    "trial_id": trial._trial_id,
-                    "step": step,
-                    "intermediate_value": value,
-                    "intermediate_value_type": "FINITE",
-                }
-                for trial in study.get_trials(deepcopy=False)
-                for step, value in epochs[trial.number].items()
-            ],
-        )
