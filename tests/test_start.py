@@ -53,6 +53,12 @@ def test_help_and_wrong_input_load_nothing_heavy(module, tmp_path):
 
 
 def test_the_driver_of_a_search_trains_nothing_and_loads_no_torch():
-    code = f"import sys; sys.path.insert(0, {str(PROJECT)!r}); import tune.run; print('torch' in sys.modules)"
+    code = f"""if True:
+        import sys
+        sys.path.insert(0, {str(PROJECT)!r})
+        import tune.run
+        from trainables.config import TrialConfig
+        TrialConfig(loss="arcface", loss_args={{}}, model="ArcFaceCNN", max_epochs=1)
+        print("torch" in sys.modules)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout == "False\n"

@@ -16,6 +16,7 @@ from trainables.augmentation import ResidentImages
 from trainables.config import TrialConfig
 from trainables.evaluation import examine
 from trainables.losses import LOSSES, ClassifierLoss
+from trainables.optimizer import EagerSGD
 from trainables.registry import build_model
 from trainables.seeds import stream_seed
 
@@ -125,6 +126,8 @@ class Trainer:
         return model.to(self.device).to(memory_format=torch.channels_last)
 
     def _build_loss(self, num_classes: int) -> ClassifierLoss:
+        if self.config.loss not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {self.config.loss!r}")
         cls = LOSSES[self.config.loss]
         arguments = dict(self.config.loss_args)
         if "steps_per_epoch" in inspect.signature(cls).parameters:
@@ -142,7 +145,7 @@ class Trainer:
         decayed = [p for p in body if p.ndim > 1]
         plain = [p for p in body if p.ndim <= 1]
         head_rate = self.config.learning_rate * self.config.head_learning_rate_multiplier
-        return torch.optim.SGD(
+        return EagerSGD(
             [
                 {"params": decayed, "peak": self.config.learning_rate, "weight_decay": self.config.weight_decay},
                 {"params": plain, "peak": self.config.learning_rate},

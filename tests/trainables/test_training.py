@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from tests.trainables.small_trials import CPU, FIXED, LOSS_ARGS, assert_same, resident, run, trainer_of
+from trainables.config import TrialConfig
 from trainables.data import TrainingData
 from trainables.losses import LOSSES
-from trainables.training import one_cycle
+from trainables.training import Trainer, one_cycle
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 each_loss = pytest.mark.parametrize("loss", LOSSES)
@@ -75,6 +76,12 @@ def test_the_loss_is_built_for_this_trial(loss: str, digits: TrainingData) -> No
     assert (head.embedding_dim, head.num_classes, head.label_smoothing) == (16, 10, 0.1)
     assert getattr(head, "steps_per_epoch", 4) == trainer.steps_per_epoch == 4
     assert torch.equal(head.weight, trainer_of(digits, loss, model="resnet9").loss.weight)  # whatever the body drew
+
+
+def test_an_unknown_loss_is_refused_with_the_known_ones(digits: TrainingData) -> None:
+    config = TrialConfig(loss="arcfase", model="narrow", max_epochs=1)
+    with pytest.raises(ValueError, match=r"^loss must be one of softmax, .*, got 'arcfase'$"):
+        Trainer(config, resident(digits, "train", 10, CPU), None, num_classes=10)
 
 
 # --- Optimizer -------------------------------------------------------------------------------------------------------
