@@ -9,6 +9,7 @@ from rich.console import Console
 
 from trainables.errors import UserError
 from tune.confirmation.run import ConfirmOutcome, check_finished, run_confirmation
+from tune.confirmation.stages import whole_confirmation
 from tune.console import printable
 from tune.search.run import SearchOutcome, run_search
 from tune.session import Session
@@ -63,7 +64,8 @@ def search_and_confirm(
         open_database(session.settings, dataset, session.interruption, console, resume=resume) as place,
         session.connected(),
     ):
-        searched = run_search(session, place, confirmation, resume=resume)
+        later = whole_confirmation(session.settings, confirmation, session.data)
+        searched = run_search(session, place, confirmation, resume=resume, later=later)
         for loss, error in searched.failures.items():
             print(f"error: every trial of {loss} failed; the first: {printable(error)}", file=sys.stderr)
         has_winners = len(searched.failures) < len(settings.losses)
