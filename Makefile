@@ -4,39 +4,48 @@ COMPOSE ?= docker compose
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
 .PHONY: help search test check slow browser postgres stack clean
 help:
 	@echo "make search  set up, then tune and compare three losses on the digits that ship with scikit-learn"
-	@echo "make test    set up, then run the tests"
-	@echo "make check   set up, then lint, format check and types"
-	@echo "make slow    set up, then run the tests marked slow or cluster"
+	@echo "make test    set up that and what tests need, then run the tests"
+	@echo "make check   set up likewise, then lint, format check and types"
+	@echo "make slow    set up likewise, then run the tests marked slow or cluster"
 	@echo "make stack   build the image, then start Ray, PostgreSQL and the live page as containers"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with PYTHON=...")'
+	@echo "installing what a search needs into $(VENV), some minutes: 6.5 GB with PyPI's torch for Linux, of which 4.3 GB serve NVIDIA GPUs; about 2 GB with: make $(MAKECMDGOALS) PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PIP_INSTALL) .
+	@touch $@
+
+# On top of it, what tests, linters and type checks need. A search does without.
+$(INSTALLED_DEV): $(INSTALLED)
+	@echo "installing what tests and checks need besides into $(VENV): about 0.5 GB"
+	$(PIP_INSTALL) '.[dev]'
 	@touch $@
 
 search: $(INSTALLED)
 	$(BIN)/python tune/run_search.py --dataset digits --trials 8 --max-epochs 12 --confirm-seeds 5
 
-test: $(INSTALLED) browser
+test: $(INSTALLED_DEV) browser
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-slow: $(INSTALLED) browser postgres
+slow: $(INSTALLED_DEV) browser postgres
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "slow or cluster"
 
 # Without a browser the tests of the pages are skipped, and say so.
-browser: $(INSTALLED)
+browser: $(INSTALLED_DEV)
 	@.ci/browser $(BIN)/python || echo "no browser could be installed: the tests of the pages will be skipped"
 
 # Without a server the tests of a team's database are skipped, and say so.
 postgres:
 	@.ci/postgres || echo "no PostgreSQL server could be installed: the tests of a team's database will be skipped"
 
-check: $(INSTALLED)
+check: $(INSTALLED_DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

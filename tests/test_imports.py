@@ -30,8 +30,8 @@ ARROWS = {
     "tune.storage": {
         *("trainables", "tune.interruption", "tune.records", "tune.settings", "tune.storage.url", "tune.study"),
     },
-    "tune.trials": {"trainables", "tune.settings"},
-    "tune.cluster": {"search_spaces", "trainables", "tune.settings", "tune.storage", "tune.trials"},
+    "tune.trials": {"search_spaces", "trainables", "tune.settings"},
+    "tune.cluster": {"trainables", "tune.settings", "tune.storage", "tune.trials"},
     "tune.run_file": {
         *("search_spaces", "trainables", "tune.cluster", "tune.provenance", "tune.records", "tune.settings"),
     },
@@ -49,8 +49,12 @@ ARROWS = {
         *("tune.settings", "tune.storage", "tune.study", "tune.trials"),
     },
     "tune.run": {
-        *("trainables", "tune.confirmation", "tune.console", "tune.search", "tune.session", "tune.settings"),
+        *("tune.confirmation", "tune.console", "tune.search", "tune.session", "tune.settings"),
         "tune.storage",
+    },
+    "tune.plan": {
+        *("trainables", "tune.cluster", "tune.confirmation", "tune.execution", "tune.search", "tune.session"),
+        *("tune.settings", "tune.trials"),
     },
     "analysis": {"tune.records", "tune.console", "tune.storage.url"},  # it reads files; neither Ray nor torch
     "tune.report": {"analysis", "trainables.errors", "tune.console", "tune.loggers", "tune.records", "tune.settings"},

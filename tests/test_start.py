@@ -33,6 +33,8 @@ WRONG = {
         ["--dataset", "digits", "--model", "resnet"],
         ["--dataset", "digits", "--confirm-seeds", "0"],
         ["--resume", "--name", "nosuch"],
+        ["--resume", "--dry-run"],
+        ["--dataset", "digits", "--dry-run", "--loss", "adalos"],
     ],
     "tune.confirm": [[], ["nosuch"], ["nosuch", "--confirm-seeds", "many"]],
     "analysis.compare": [[], ["nosuch"], ["nosuch", "--json", "--csv"]],

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from ray import tune as ray_tune
 from rich.console import Console
 
-from trainables.errors import UserError
 from tune.confirmation.run import ConfirmOutcome, check_finished, run_confirmation
+from tune.confirmation.stages import whole_confirmation
 from tune.console import printable
 from tune.search.run import SearchOutcome, run_search
 from tune.session import Session
-from tune.settings import ConfirmSettings, SearchSettings, check_output
+from tune.settings import ConfirmSettings, SearchSettings, check_new, check_output
 from tune.storage.studies import open_database
 
 __all__ = ["RunOutcome", "confirm_run", "search_and_confirm"]
@@ -54,16 +54,18 @@ def search_and_confirm(
     settings.validate()
     if confirmation is not None:
         confirmation.validate(settings.losses)
-    check_output(settings)
-    if not resume and settings.is_begun:
-        raise UserError(f"{settings.folder} exists already: add --resume to go on with it, or choose another --name")
+    if resume:
+        check_output(settings)
+    else:
+        check_new(settings)
     session = Session(settings, is_tested=confirmation is not None, console=console, callbacks=callbacks)
     dataset = session.data.spec.name
     with (
         open_database(session.settings, dataset, session.interruption, console, resume=resume) as place,
         session.connected(),
     ):
-        searched = run_search(session, place, confirmation, resume=resume)
+        later = whole_confirmation(session.settings, confirmation, session.data)
+        searched = run_search(session, place, confirmation, resume=resume, later=later)
         for loss, error in searched.failures.items():
             print(f"error: every trial of {loss} failed; the first: {printable(error)}", file=sys.stderr)
         has_winners = len(searched.failures) < len(settings.losses)

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from tune.settings import ConfirmSettings, SearchSettings
 
 _CONFIRMATION = {"confirm_seeds": "seeds", "controls": "controls", "robustness": "robustness"}
-_NO_SETTINGS = {"context", "resume", "extend", "no_confirm", "tensorboard", "mlflow", *_CONFIRMATION}
-_FIELDS = {
+_NO_SETTINGS = {"context", "resume", "extend", "no_confirm", "tensorboard", "mlflow", "dry_run", *_CONFIRMATION}
+_FIELDS = {  # options whose field has another name
     "loss": "losses",
     "time_budget": "time_budget_min",
     "checkpoint_interval": "checkpoint_interval_s",
-}  # options whose field has another name
+}
 
 
 def main(
@@ -135,6 +135,9 @@ def main(
     mlflow: Annotated[
         str | None, typer.Option(metavar="URI", help="mirror metrics to an MLflow server or file")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print the plan of the run, with its bytes and its time, and end")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
     extend: Annotated[
         int | None, typer.Option(metavar="N", help="go on with a finished run and try N more configurations per loss")
@@ -156,6 +159,8 @@ def main(
         raise UserError("--no-confirm leaves out what --confirm-seeds, --controls and --robustness ask for; choose one")
     confirmation: ConfirmSettings | None = ConfirmSettings(**asked)
     resuming = resume or extend is not None
+    if resuming and dry_run:
+        raise UserError("--dry-run plans a new run; leave it out to go on with one, which says how much time is left")
     if resuming:
         folder = _existing_run(output, name)
         recorded = load_settings(folder)
@@ -173,7 +178,17 @@ def main(
         confirmation = None
     else:
         confirmation.validate(settings.losses)
+    if dry_run:
+        return _show_plan(settings, confirmation, console)
     return _run(settings, confirmation, resuming, tensorboard, mlflow, console)
+
+
+def _show_plan(settings: "SearchSettings", confirmation: "ConfirmSettings | None", console: Console) -> int:
+    from tune.plan import plan_run  # imports torch and Ray: only once the input is known to be good
+
+    for line in plan_run(settings, confirmation, console).lines():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return 0
 
 
 def _run(

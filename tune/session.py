@@ -26,7 +26,7 @@ from tune.run_file import locked, running_command
 from tune.settings import SearchSettings
 from tune.storage.checkpoints import CheckpointStore
 
-__all__ = ["Session"]
+__all__ = ["Session", "check_precision", "loaded", "object_bytes"]
 
 
 class Session:
@@ -52,14 +52,8 @@ class Session:
     ) -> None:
         self.console, self.callbacks = console, callbacks
         self.interruption = Interruption()
-        self._data_dir = Path(settings.data_dir) if settings.data_dir else None
         self._is_tested = is_tested
-        self.data = load_training_data(
-            settings.dataset, self._data_dir, train_size=settings.train_size, seed=settings.seed
-        )
-        if is_tested:
-            check_test_data(settings.dataset, self._data_dir)
-        self.settings = _with_model(settings, self.data)
+        self.data, self.settings = loaded(settings, is_tested=is_tested)
         if settings.storage is not None:
             CheckpointStore(settings.checkpoint_root).check_writable()
         self._slots: Slots | None = None
@@ -73,10 +67,9 @@ class Session:
             UserError: there is no such cluster, it has not what a trial needs, or another search writes to the folder.
         """
         settings = self.settings
-        with connect(settings.address, self._object_bytes()):
+        with connect(settings.address, object_bytes(self.data, is_tested=self._is_tested)):
             self._slots = slots_for(settings, self.data, self.console)
-            if settings.precision == "fp16" and not self._slots.gpus_per_trial:
-                raise UserError("--precision fp16 needs GPUs; use bf16, float32 or auto on CPUs")
+            check_precision(settings, self._slots)
             with (
                 NodeCheck(settings.storage_root) as self._node_check,
                 locked(settings.folder),
@@ -102,20 +95,44 @@ class Session:
 
     def read_test_split(self) -> Split:
         """Read the test split: only once everything is chosen."""
-        return load_test_data(self.settings.dataset, self._data_dir)
+        return load_test_data(self.settings.dataset, _data_dir(self.settings))
 
     def say(self, line: str) -> None:
         """Show a line, as it is."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def _object_bytes(self) -> int:
-        """Return the bytes of images that Ray's object store has to hold at a time.
 
-        A confirmation holds training and validation images, and then these once more in one piece with the test images.
-        """
-        searched = self.data.train.images.nbytes + self.data.validation.images.nbytes
-        tested = self.data.spec.test_size * self.data.train.images[0].nbytes
-        return 2 * searched + tested if self._is_tested else searched
+def loaded(settings: SearchSettings, *, is_tested: bool) -> tuple[TrainingData, SearchSettings]:
+    """Return the data of a run, and its settings with a model that takes the images.
+
+    Raises:
+        UserError: the data is missing or broken, or does not fit the model.
+    """
+    data_dir = _data_dir(settings)
+    data = load_training_data(settings.dataset, data_dir, train_size=settings.train_size, seed=settings.seed)
+    if is_tested:
+        check_test_data(settings.dataset, data_dir)
+    return data, _with_model(settings, data)
+
+
+def check_precision(settings: SearchSettings, slots: Slots) -> None:
+    """Raise UserError where trials shall compute in what their hardware has not."""
+    if settings.precision == "fp16" and not slots.gpus_per_trial:
+        raise UserError("--precision fp16 needs GPUs; use bf16, float32 or auto on CPUs")
+
+
+def object_bytes(data: TrainingData, *, is_tested: bool) -> int:
+    """Return the bytes of images that Ray's object store has to hold at a time.
+
+    A confirmation holds training and validation images, and then these once more in one piece with the test images.
+    """
+    searched = data.train.images.nbytes + data.validation.images.nbytes
+    tested = data.spec.test_size * data.train.images[0].nbytes
+    return int(2 * searched + tested if is_tested else searched)
+
+
+def _data_dir(settings: SearchSettings) -> Path | None:
+    return Path(settings.data_dir) if settings.data_dir else None
 
 
 def _with_model(settings: SearchSettings, data: TrainingData) -> SearchSettings:

@@ -24,6 +24,7 @@ __all__ = [
     "ConfirmSettings",
     "SearchSettings",
     "check_name",
+    "check_new",
     "check_output",
     "default_budget",
     "load_confirm_settings",
@@ -285,6 +286,13 @@ def check_output(settings: SearchSettings) -> None:
         raise UserError(f"--output: {existing} is a file, not a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"--output: {existing} is not writable")
+
+
+def check_new(settings: SearchSettings) -> None:
+    """Raise UserError unless a new run can have its folder."""
+    check_output(settings)
+    if settings.is_begun:
+        raise UserError(f"{settings.folder} exists already: add --resume to go on with it, or choose another --name")
 
 
 def load_settings(folder: Path) -> SearchSettings:

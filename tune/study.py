@@ -91,3 +91,6 @@ class Study(Protocol):
 
     def is_running(self, number: int) -> bool:
         """Return whether a trial is running."""
+
+    def epochs_to_go(self) -> float:
+        """Return how many epochs its trials may be expected to train still, those that have not begun included."""

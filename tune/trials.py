@@ -3,13 +3,15 @@
 from typing import Any
 
 import numpy as np
+import optuna
 
+from search_spaces import SEARCH_SPACES
 from trainables.config import TrialConfig
 from trainables.data import DatasetSpec, Split, TrainingData
 from trainables.trial_data import TrialData
 from tune.settings import SearchSettings
 
-__all__ = ["search_data", "test_data", "trial_config"]
+__all__ = ["first_config", "search_data", "test_data", "trial_config"]
 
 
 def trial_config(
@@ -32,6 +34,12 @@ def trial_config(
         seed=settings.seed if seed is None else seed,
         **drawn,
     )
+
+
+def first_config(loss: str) -> dict[str, Any]:
+    """Return what is drawn for the first trial of a loss: settings that are known to be good."""
+    space = SEARCH_SPACES[loss]
+    return space.suggest(optuna.trial.FixedTrial(space.first_points[0]))  # type: ignore[arg-type]
 
 
 def search_data(data: TrainingData) -> TrialData:

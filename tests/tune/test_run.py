@@ -43,7 +43,7 @@ def stages(monkeypatch):
         stages.loaded.append(arguments)
         return genuine(*arguments, **options)
 
-    def search(session, place, confirmation, *, resume):
+    def search(session, place, confirmation, *, resume, later):
         stages.sessions.append(session)
         return stages.search
 
@@ -145,7 +145,7 @@ def test_a_signal_is_heard_in_the_session_and_no_longer_after_it(settings, stage
 
     before = signal.getsignal(signal.SIGTERM)
 
-    def interrupted(session, place, confirmation, *, resume):
+    def interrupted(session, place, confirmation, *, resume, later):
         os.kill(os.getpid(), signal.SIGTERM)
         return SearchOutcome(session.interruption.name, {})
 

@@ -14,7 +14,7 @@ from trainables.errors import UserError
 from tune.cluster.private_ray import private_to_this_user, starting_process_groups, without_bystanders
 from tune.storage.url import hidden_secrets
 
-__all__ = ["connect"]
+__all__ = ["connect", "is_local"]
 
 # Read when ray is imported, hence set before that.
 _RAY_ENVIRONMENT = {
@@ -56,6 +56,11 @@ def connect(address: str | None, data_bytes: int) -> Iterator[None]:
     address = address or (_surrounding_cluster() or "local")
     with _local_ray(data_bytes) if address == "local" else _joined_cluster(address):
         yield
+
+
+def is_local(address: str | None) -> bool:
+    """Return whether :func:`connect` would start Ray on this machine."""
+    return (address or _surrounding_cluster() or "local") == "local"
 
 
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}

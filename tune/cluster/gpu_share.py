@@ -4,21 +4,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-import optuna
 from rich.console import Console
 
-from search_spaces import SEARCH_SPACES
 from trainables.data import TrainingData
 from trainables.errors import UserError
 from trainables.registry import MODELS
 from tune.cluster.slots import Slots, plan_slots
 from tune.settings import SearchSettings
-from tune.trials import search_data, trial_config
+from tune.trials import first_config, search_data, trial_config
 
 if TYPE_CHECKING:
     from trainables.memory import MemoryNeed
 
-__all__ = ["share_of", "slots_for"]
+__all__ = ["NoAnswerError", "on_worker", "share_of", "slots_for"]
 
 ANSWER_TIMEOUT_S = 180.0  # on a cluster whose GPUs are all busy, none is asked
 _GIBIBYTE = 2**30
@@ -44,10 +42,10 @@ def slots_for(settings: SearchSettings, data: TrainingData, console: Console) ->
         if asked:
             from trainables.devices import device_for  # imports torch: only where there is a GPU
 
-            _on_gpu(asked, device_for, asked)
+            on_worker(asked, device_for, asked)
             return slots
         need = _measured(settings, data)
-    except _NoAnswerError as reason:
+    except NoAnswerError as reason:
         console.print(f"no GPU was examined: {reason}", markup=False, highlight=False, soft_wrap=True)
         return slots
     shown = f"{need.trial_bytes / _GIBIBYTE:.1f} of {need.total_bytes / _GIBIBYTE:.1f} GiB"
@@ -66,10 +64,10 @@ def _measured(settings: SearchSettings, data: TrainingData) -> "MemoryNeed":
 
     from trainables import memory
 
-    configs = [trial_config(settings, data.spec, _known_good(loss)).to_dict() for loss in settings.losses]
+    configs = [trial_config(settings, data.spec, first_config(loss)).to_dict() for loss in settings.losses]
     test_bytes = data.spec.test_size * data.train.images[0].nbytes
     try:
-        return _on_gpu(1, memory.measure_need, configs, ray.put(search_data(data)), test_bytes)
+        return on_worker(1, memory.measure_need, configs, ray.put(search_data(data)), test_bytes)
     except _OutOfMemoryError:
         raise UserError(
             f"one trial of {settings.model} needs more memory than a GPU has; lower --batch-size "
@@ -77,21 +75,21 @@ def _measured(settings: SearchSettings, data: TrainingData) -> "MemoryNeed":
         ) from None
 
 
-class _NoAnswerError(Exception):
-    """Says why a GPU could not be asked."""
+class NoAnswerError(Exception):
+    """Says why a worker could not be asked."""
 
 
-class _OutOfMemoryError(Exception):
+class _OutOfMemoryError(NoAnswerError):
     """The memory of a GPU was used up."""
 
 
-def _on_gpu(share: float, function: Callable[..., _Answer], *arguments: object) -> _Answer:
-    """Return what a function answers in a process that has this share of some GPU of the cluster.
+def on_worker(share: float, function: Callable[..., _Answer], *arguments: object) -> _Answer:
+    """Return what a function answers in a process that has this share of some GPU of the cluster, or none.
 
     Raises:
         UserError: torch cannot use that GPU.
         _OutOfMemoryError: its memory was used up.
-        _NoAnswerError: no GPU was free, or the function broke.
+        NoAnswerError: no GPU was free, or the function broke.
     """
     import ray
 
@@ -102,7 +100,7 @@ def _on_gpu(share: float, function: Callable[..., _Answer], *arguments: object) 
         answer: _Answer = ray.get(task, timeout=ANSWER_TIMEOUT_S)
     except ray.exceptions.GetTimeoutError:
         ray.cancel(task, force=True)
-        raise _NoAnswerError(f"none was free for {ANSWER_TIMEOUT_S:g} s") from None
+        raise NoAnswerError(f"none was free for {ANSWER_TIMEOUT_S:g} s") from None
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, NoCudaDeviceError):
             raise UserError(
@@ -110,13 +108,8 @@ def _on_gpu(share: float, function: Callable[..., _Answer], *arguments: object) 
                 "train on CPUs with --gpus-per-trial 0"
             ) from None
         if is_out_of_memory(error.cause):
-            raise _OutOfMemoryError from None
-        raise _NoAnswerError(str(error.cause).strip().partition("\n")[0]) from None
+            raise _OutOfMemoryError("memory was used up") from None
+        raise NoAnswerError(str(error.cause).strip().partition("\n")[0]) from None
     except ray.exceptions.RayError as error:
-        raise _NoAnswerError(str(error).strip().partition("\n")[0]) from None
+        raise NoAnswerError(str(error).strip().partition("\n")[0]) from None
     return answer
-
-
-def _known_good(loss: str) -> dict[str, object]:
-    space = SEARCH_SPACES[loss]
-    return space.suggest(optuna.trial.FixedTrial(space.first_points[0]))  # type: ignore[arg-type]

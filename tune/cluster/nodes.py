@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tune.cluster.private_ray import has_autoscaler
+from tune.cluster.private_ray import has_autoscaler, resources_of_this_machine
 
-__all__ = ["Machines", "machines"]
+__all__ = ["Machines", "machines", "this_machine"]
 
 Resources = Mapping[str, float]  # such as {"CPU": 8, "GPU": 1}
 
@@ -45,6 +45,11 @@ def machines() -> Machines:
     if config is None:
         return Machines(up, grows_unseen=has_autoscaler())
     return Machines(up, _to_come(config, alive))
+
+
+def this_machine() -> Machines:
+    """Return this machine as Ray would take it, if it were started here; it is not."""
+    return Machines([resources_of_this_machine()])
 
 
 def _to_come(config: Mapping[str, Any], alive: list[dict[str, Any]]) -> list[Resources]:

@@ -8,6 +8,8 @@
   more that it has no use for, and takes twice as long until its first trial.
 - `ray.autoscaler.v2.utils.is_autoscaler_v2`, for :func:`has_autoscaler`. Without it a search on a cluster that grows
   plans for the nodes that are up, and gives up where none of them has room for a trial.
+- `ray._private.resource_and_label_spec.ResourceAndLabelSpec`, for :func:`resources_of_this_machine`. Without it a plan
+  cannot say how many trials will run at a time, unless it starts Ray.
 - `ray.tune.result.EXPR_ERROR_FILE`, for :func:`error_file_name`. Without it the record of a lost worker does not say
   why it was lost.
 
@@ -25,7 +27,14 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["error_file_name", "has_autoscaler", "private_to_this_user", "starting_process_groups", "without_bystanders"]
+__all__ = [
+    "error_file_name",
+    "has_autoscaler",
+    "private_to_this_user",
+    "resources_of_this_machine",
+    "starting_process_groups",
+    "without_bystanders",
+]
 
 _TOKEN_FILE = "token"  # noqa: S105  a file's name
 # Ray's name for a switch that has it use loopback as the node's address, which it does by default on macOS and Windows.
@@ -151,6 +160,14 @@ def has_autoscaler() -> bool:
     from ray.autoscaler.v2.utils import is_autoscaler_v2
 
     return bool(is_autoscaler_v2())
+
+
+def resources_of_this_machine() -> dict[str, float]:
+    """Return what a Ray that is started on this machine would have, such as {"CPU": 8, "GPU": 1}."""
+    from ray._private.resource_and_label_spec import ResourceAndLabelSpec
+
+    resources = ResourceAndLabelSpec().resolve(is_head=True).to_resource_dict()
+    return {name: float(resources[name]) for name in ("CPU", "GPU") if name in resources}
 
 
 def error_file_name() -> str:

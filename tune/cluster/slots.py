@@ -50,16 +50,27 @@ class Slots:
 
 
 def plan_slots(
-    model: str, cpus_per_trial: float | None, gpus_per_trial: float | None, max_concurrent: int | None
+    model: str,
+    cpus_per_trial: float | None,
+    gpus_per_trial: float | None,
+    max_concurrent: int | None,
+    here: Machines | None = None,
 ) -> Slots:
     """Share out what the connected cluster has: by default every core or GPU is busy, GPUs shared by small trials.
 
     Machines count that are up and those that the cluster's autoscaler may still add.
 
+    Args:
+        model: of the trials.
+        cpus_per_trial: or None for the default.
+        gpus_per_trial: likewise.
+        max_concurrent: trials at a time, or None for as many as fit.
+        here: machines to share out in the place of the connected cluster's.
+
     Raises:
         UserError: no machine of the cluster has what a trial needs; such a search would wait for ever.
     """
-    here = machines()
+    here = here or machines()
     nodes = here.all
     total_gpus = sum(node.get("GPU", 0) for node in nodes)
     gpus = gpus_per_trial if gpus_per_trial is not None else (MODELS[model].gpus_per_trial if total_gpus else 0)

@@ -197,6 +197,15 @@ class ArmStudy:
         """Return whether a run is running."""
         return number in self.counts.running
 
+    def epochs_to_go(self) -> int:
+        """Return how many epochs the runs have still to train; each has its full length."""
+        return sum(self._max_epochs - self._epochs_behind(number) for number in [*self._waiting, *self.counts.running])
+
+    def _epochs_behind(self, number: int) -> int:
+        """Return how many epochs of a run that has not ended need not be run again."""
+        checkpoint = self._checkpoints.get(self._runs[number].run_id)
+        return int(self.counts.running.get(number, {}).get("epoch", checkpoint.epoch if checkpoint else 0))
+
     def _break(self, number: int, error: str) -> None:
         """End a run that broke. That says nothing about its loss, so it has no result."""
         self.broken[self._runs[number].run_id] = error

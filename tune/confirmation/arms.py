@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import optuna
@@ -16,7 +16,7 @@ import optuna
 from search_spaces import SEARCH_SPACES
 from search_spaces.published import PUBLISHED
 from trainables.seeds import stream_seed
-from tune.confirmation.arm_study import ConfirmRecords, SeedRun, accuracy_of
+from tune.confirmation.arm_study import SeedRun, accuracy_of
 from tune.records import LossRecords, RecordError
 from tune.records.roles import ADAPTIVE, CONTROLS, GATED
 
@@ -24,6 +24,7 @@ __all__ = [
     "ADAPTIVE",
     "CONTROLS",
     "Candidate",
+    "WinnerRecords",
     "candidate_runs",
     "control_runs",
     "robustness_runs",
@@ -170,8 +171,17 @@ def _as_arcface(config: Mapping[str, Any], loss: str, **loss_args: Any) -> dict[
     return {**config, "loss": loss, "loss_args": {"scale": config["loss_args"]["scale"], **loss_args}}
 
 
+class WinnerRecords(Protocol):
+    """What controls take from the records of a confirmation."""
+
+    results: dict[str, dict[str, Any]]
+
+    def margin_steps_rad(self, run_id: str) -> list[float]:
+        """Return the margin applied in every training step of a run."""
+
+
 def control_runs(
-    winner: Candidate, records: ConfirmRecords, seeds: int, run_seed: int, steps: int
+    winner: Candidate, records: WinnerRecords, seeds: int, run_seed: int, steps: int
 ) -> dict[str, list[SeedRun]]:
     """Return the paired runs of AdaLoss' controls, by control.
 

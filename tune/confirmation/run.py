@@ -1,17 +1,18 @@
 """From a finished search to numbers that can be compared: candidates on fresh seeds, winners and controls on paired."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from search_spaces.published import CLAIMED, PUBLISHED
 from trainables.errors import UserError
 from trainables.trial_data import TrialData
 from tune.confirmation import arms
-from tune.confirmation.arm_study import ArmStudy, ConfirmRecords, SeedRun
+from tune.confirmation.arm_study import ArmStudy, ConfirmRecords
 from tune.confirmation.arms import ADAPTIVE, Candidate
+from tune.confirmation.stages import Arms, candidate_stage, paired_stage, plan_of, run_count, tested_share
 from tune.execution.progress import Progress
 from tune.execution.runner import Stage, run_stage
+from tune.execution.time_left import Later, TimeLeft
 from tune.records import LossRecords, read_records, write_json
 from tune.records.schema import ENDINGS, TRIALS_FILE, winner_file
 from tune.run_file import add_confirmation
@@ -90,40 +91,32 @@ class _Confirmation:
 
     def run(self) -> None:
         """Run what is not yet on record."""
-        settings, asked = self._settings, self._asked
-        seed = settings.seed
-        chosen = self._run(
-            "candidates",
-            {
-                **{
-                    f"{loss} candidates": arms.candidate_runs(loss, candidates, asked.candidate_seeds, seed)
-                    for loss, candidates in self.candidates.items()
-                },
-                **{
-                    f"{arm} random draws": runs
-                    for arm, runs in arms.robustness_runs(list(settings.losses), asked.robustness, seed).items()
-                },
-            },
-            lambda: search_data(self._session.data),
+        settings, asked, data = self._settings, self._asked, self._session.data
+        plan = plan_of(settings, asked, list(self.candidates))
+        controls = Later("the controls", self._epochs_not_done(plan.controls, ("control",)))
+        tested_runs = Later(
+            "the paired seeds",
+            tested_share(data) * (controls.epochs + self._epochs_not_done(plan.paired, ("winner", "untuned"))),
         )
-        if not chosen:
+        runs = candidate_stage(settings, asked, self.candidates)
+        if not self._run("candidates", runs, lambda: search_data(data), tested_runs):
             return
         winners = self._choose()
 
         @functools.cache
         def tested() -> TrialData:  # only now that everything is chosen is the test split read
-            return test_data(self._session.data, self._session.read_test_split())
+            return test_data(data, self._session.read_test_split())
 
-        paired = {loss: arms.winner_runs(loss, winner, asked.seeds, seed) for loss, winner in winners.items()}
-        if asked.controls or settings.dataset in CLAIMED:
-            paired |= {
-                f"{loss} untuned": arms.untuned_runs(loss, asked.seeds, seed) for loss in PUBLISHED if loss in winners
-            }
-        if not self._run("paired seeds", paired, tested):
+        if not self._run("paired seeds", paired_stage(settings, asked, winners), tested, controls):
             return
         if asked.controls and ADAPTIVE in winners and not self._run_controls(winners[ADAPTIVE], tested):
             return
         self._store.remove_all_but(())
+
+    def _epochs_not_done(self, planned: Arms, roles: tuple[str, ...]) -> int:
+        """Return the epochs of runs that are planned, but for as many as are on record."""
+        done = sum(result["role"] in roles for result in self._records.results.values())
+        return self._settings.max_epochs * max(0, run_count(planned) - done)
 
     def _run_controls(self, winner: Candidate, tested: Callable[[], TrialData]) -> bool:
         data = self._session.data
@@ -163,8 +156,8 @@ class _Confirmation:
             winners[loss] = winner
         return winners
 
-    def _run(self, name: str, runs: Mapping[str, Sequence[SeedRun]], data: Callable[[], TrialData]) -> bool:
-        """Run a stage, and return whether every one of its runs is now on record."""
+    def _run(self, name: str, runs: Arms, data: Callable[[], TrialData], later: Later | None = None) -> bool:
+        """Run a stage, which is not the last if something comes later; return whether all its runs are on record."""
         checkpoints = self._store.newest()
         studies = {
             arm: ArmStudy(
@@ -199,6 +192,7 @@ class _Confirmation:
             self._session.console,
             "confirmation",
             "mean acc.",
+            TimeLeft(studies, later),
         )
         run_stage(stage, studies, self._session, progress)
         for study in studies.values():

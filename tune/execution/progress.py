@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tune.execution.time_left import TimeLeft
 from tune.study import Study
 
 __all__ = ["Progress"]
@@ -28,6 +29,7 @@ class Progress(Callback):
         console: where it is shown.
         part: of the run.
         accuracy: what the studies' accuracy is.
+        time_left: of the part, where somebody knows what follows it or limits it; by default of the studies alone.
     """
 
     def __init__(
@@ -37,10 +39,12 @@ class Progress(Callback):
         console: Console,
         part: str = "search",
         accuracy: str = "best val. acc.",
+        time_left: TimeLeft | None = None,
     ) -> None:
         self._studies = studies
         self._title = title
         self._part, self._accuracy = part, accuracy
+        self._time_left = time_left or TimeLeft(studies)
         self._console = console
         self._started = time.monotonic()
         self._shown = 0.0
@@ -64,6 +68,7 @@ class Progress(Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Show the newest state, not more often than a person can read."""
         now = time.monotonic()
+        self._time_left.look(now)
         if self._live is not None and now - self._shown >= REDRAW_INTERVAL_S:
             self._live.update(self._table(), refresh=True)
             self._shown = now
@@ -95,7 +100,9 @@ class Progress(Callback):
                 _percent(counts.best_accuracy),
                 newest,
             )
-        return Group(Text(f"{self._title}   {_clock(time.monotonic() - self._started)}"), table)
+        now = time.monotonic()
+        shown = [self._title, _clock(now - self._started), self._time_left.text(now)]
+        return Group(Text("   ".join(filter(None, shown))), table)
 
     def _say(self, final: bool = False) -> None:
         parts = []
@@ -104,7 +111,10 @@ class Progress(Callback):
             known = not math.isnan(counts.best_accuracy)
             accuracy = f", {self._accuracy} {_percent(counts.best_accuracy)}" if known else ""
             parts.append(f"{name} {counts.done}/{counts.asked}, {counts.epochs} epochs{accuracy}")
-        when = f"{_clock(time.monotonic() - self._started)} {self._part}{' ended' if final else ''}"
+        now = time.monotonic()
+        when = f"{_clock(now - self._started)} {self._part}{' ended' if final else ''}"
+        if not final and (left := self._time_left.text(now)):
+            when = f"{when}, {left}"
         self._console.print(f"{when}: {' | '.join(parts)}", markup=False, soft_wrap=True)
 
 

@@ -75,6 +75,7 @@ class LossStudy:
         self.counts = TrialCounts(plan.trials)
         self._space, self._records = space, records
         self._checkpoints = dict(checkpoints or {})
+        self._waiting: set[int] = set()  # interrupted trials that are to go on
         self._rungs = Rungs(plan.grace_epochs, plan.max_epochs, plan.reduction_factor)
         # No pruner: the rungs prune, at the same epochs whatever the order in which results come in.
         self._study = optuna.create_study(
@@ -115,6 +116,7 @@ class LossStudy:
             self._record(trial_id, "started", config=config)
         self.counts.running[number] = {}
         self.counts.requeued.discard(number)
+        self._waiting.discard(number)
         return Suggestion(number, trial_id, config, checkpoint)
 
     def on_epoch(self, number: int, result: Mapping[str, Any]) -> bool:
@@ -198,6 +200,7 @@ class LossStudy:
         self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
         self._records.event(self.trial_id(number), "interrupted", **details)
         del self.counts.running[number]
+        self._waiting.add(number)
 
     def on_restart(self, number: int, error: str) -> None:
         """Note that Ray runs a trial again, from its last checkpoint, after its worker was lost; maybe elsewhere."""
@@ -225,6 +228,16 @@ class LossStudy:
     def is_running(self, number: int) -> bool:
         """Return whether a trial is running."""
         return number in self.counts.running
+
+    def epochs_to_go(self) -> float:
+        """Return how many epochs the trials may be expected to train still, by what the rungs let through."""
+        reached = {number: self._epochs_behind(number) for number in (*self.counts.running, *self._waiting)}
+        return self._rungs.epochs_to_go(reached, max(0, self.counts.asked - self.counts.done - len(reached)))
+
+    def _epochs_behind(self, number: int) -> int:
+        """Return how many epochs of a trial that has not ended need not be run again."""
+        checkpoint = self._checkpoints.get(self.trial_id(number))
+        return int(self.counts.running.get(number, {}).get("epoch", checkpoint.epoch if checkpoint else 0))
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
@@ -261,6 +274,7 @@ class LossStudy:
             if trial.state in endings:
                 self._close(trial.number, endings[trial.state])
             else:
+                self._waiting.add(trial.number)
                 # Later epochs are run again, and judged again where they were not.
                 checkpoint = self._checkpoints.get(self.trial_id(trial.number))
                 reached = checkpoint.epoch if checkpoint else 0

@@ -1,16 +1,17 @@
 """A search: opens the studies, lets Ray run the trials, and leaves a run that can go on."""
 
 import itertools
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
 
 from search_spaces import SEARCH_SPACES
 from tune.execution.progress import Progress
 from tune.execution.runner import Stage, run_stage
+from tune.execution.time_left import Later, TimeLeft
 from tune.records import LossRecords, read_json, read_records, write_json
 from tune.records.schema import EPOCHS_FILE, RUN_FILE, TRIALS_FILE, best_file, weights_file
 from tune.run_file import write_run_file
@@ -41,7 +42,12 @@ class SearchOutcome:
 
 
 def run_search(
-    session: Session, place: StudyPlace, confirmation: ConfirmSettings | None, *, resume: bool
+    session: Session,
+    place: StudyPlace,
+    confirmation: ConfirmSettings | None,
+    *,
+    resume: bool,
+    later: Later | None = None,
 ) -> SearchOutcome:
     """Run a search, or go on with one, until it is done or interrupted.
 
@@ -50,6 +56,7 @@ def run_search(
         place: where the studies lie.
         confirmation: what will follow, for the record, or None.
         resume: whether the run exists.
+        later: how much will follow, to tell the time left.
 
     Raises:
         UserError: the data is not what the run was started with, or a node of the cluster cannot take part.
@@ -63,7 +70,7 @@ def run_search(
     try:
         studies = _open_studies(settings, place, store)
         _announce(session, place.names)
-        _run_trials(session, studies, invocation)
+        _run_trials(session, studies, invocation, later)
         _keep_best(settings, studies, store)
         failures = _total_failures(settings, studies)
     except StudyUnreachable as error:
@@ -106,7 +113,7 @@ def _announce(session: Session, studies: Mapping[str, str]) -> None:
         session.say(f"studies: {', '.join(studies.values())} in {settings.study_storage}")
 
 
-def _run_trials(session: Session, studies: dict[str, LossStudy], invocation: int) -> None:
+def _run_trials(session: Session, studies: dict[str, LossStudy], invocation: int, later: Later | None) -> None:
     settings = session.settings
     stage = Stage(
         name=f"part-{invocation:03d}",
@@ -114,17 +121,23 @@ def _run_trials(session: Session, studies: dict[str, LossStudy], invocation: int
         data=search_data(session.data),
         to_trial=lambda suggestion: trial_config(settings, session.data.spec, suggestion.config),
     )
-    progress = Progress(studies, f"{settings.dataset} -> {settings.folder}", session.console)
-    run_stage(stage, studies, session, progress, out_of_time=_clock(settings))
+    limit_s = _clock(settings)
+    progress = Progress(
+        studies,
+        f"{settings.dataset} -> {settings.folder}",
+        session.console,
+        time_left=TimeLeft(studies, later, limit_s),
+    )
+    run_stage(stage, studies, session, progress, out_of_time=lambda: limit_s() <= 0)
 
 
-def _clock(settings: SearchSettings) -> Any:
-    """Return a function that says whether the search has used up its time, earlier invocations included."""
+def _clock(settings: SearchSettings) -> Callable[[], float]:
+    """Return a function that says how many seconds the search still has, earlier invocations taken off."""
     if settings.time_budget_min is None:
-        return lambda: False
+        return lambda: math.inf
     allowed_s = settings.time_budget_min * 60 * len(settings.losses)
     deadline = time.time() + allowed_s - _spent_s(settings)
-    return lambda: time.time() >= deadline
+    return lambda: deadline - time.time()
 
 
 def _spent_s(settings: SearchSettings) -> float:

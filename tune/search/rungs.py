@@ -4,6 +4,7 @@ Li et al., "A System for Massively Parallel Hyperparameter Tuning", arXiv:1810.0
 only stops: a trial goes on unless it is below the best 1/reduction_factor of those that reached the same rung before.
 """
 
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -25,6 +26,7 @@ class Rungs:
 
     def __init__(self, grace_epochs: int, max_epochs: int, reduction_factor: float) -> None:
         self.reduction_factor = reduction_factor
+        self._max_epochs = max_epochs
         count = math.floor(math.log(max_epochs / grace_epochs, reduction_factor) + 1e-9) + 1
         milestones = (round(grace_epochs * reduction_factor**k) for k in range(count))
         self._recorded: dict[int, dict[int, float]] = {m: {} for m in milestones if m < max_epochs}
@@ -58,3 +60,37 @@ class Rungs:
             if milestone >= epoch:
                 rung[number] = WORST_ACCURACY
                 return
+
+    def epochs_to_go(self, reached: Mapping[int, int], new: int) -> float:
+        """Return how many epochs trials may be expected to train still, at most to their full length.
+
+        Args:
+            reached: epochs that trials under way have behind them, by number.
+            new: how many have not begun.
+        """
+        epochs = going = 0.0  # trials that are expected to go on from the rung before
+        for start, end in itertools.pairwise((0, *self.milestones, self._max_epochs)):
+            within = [epoch for epoch in reached.values() if start <= epoch < end] + [0] * (new if start == 0 else 0)
+            epochs += going * (end - start) + sum(end - epoch for epoch in within)
+            going += len(within)
+            if end in self._recorded:
+                # One that was interrupted may be on record where it comes again: it is not compared with itself.
+                others = sum(reached.get(number, end) >= end for number in self._recorded[end])
+                going = self._going_on(others, going)
+        return epochs
+
+    def _going_on(self, before: int, arriving: float) -> float:
+        """Return how many of so many more trials may be expected to go on from a rung that others have reached."""
+        whole = math.floor(arriving)
+        certain = sum(self._share_after(before + other) for other in range(whole))
+        return certain + (arriving - whole) * self._share_after(before + whole)
+
+    def _share_after(self, others: int) -> float:
+        """Return the probability that a trial goes on from a rung that so many others have reached.
+
+        Its accuracy is taken to be like theirs. The cutoff lies (others - 1)(1 - 1/F) steps above their lowest, and of
+        the others + 1 places among them it has each with equal probability. So of few trials more go on than 1/F.
+        """
+        if not others:
+            return 1.0
+        return (1 + (others - 1) / self.reduction_factor) / (others + 1)

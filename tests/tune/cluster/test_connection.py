@@ -48,6 +48,12 @@ def test_a_note_that_is_no_address_is_not_believed(note, content):
     assert cluster._surrounding_cluster() is None
 
 
+def test_a_search_is_local_unless_there_is_a_cluster(note, monkeypatch):
+    assert [cluster.is_local(address) for address in (None, "local", "auto", "head:6379")] == [True, True, False, False]
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert [cluster.is_local(address) for address in (None, "local")] == [False, True]
+
+
 def test_no_cluster_at_a_given_address_is_said_in_one_line(monkeypatch):
     def refuse(**_):
         raise ConnectionError("nobody there\nand much more")

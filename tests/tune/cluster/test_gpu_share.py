@@ -91,14 +91,14 @@ def test_without_gpus_nothing_is_measured(gpus, data, console, monkeypatch):
 def test_what_the_user_asks_for_is_not_measured(gpus, data, console, monkeypatch):
     gpus(1, lambda *_: pytest.fail("measured"))
     asked = []
-    monkeypatch.setattr(gpu_share, "_on_gpu", lambda share, function, *_: asked.append((share, function)))
+    monkeypatch.setattr(gpu_share, "on_worker", lambda share, function, *_: asked.append((share, function)))
     assert slots_for(replace(SETTINGS, gpus_per_trial=0.5), data, console) == Slots(4, 0.5, 2, 1)
     assert asked == [(0.5, device_for)]
 
 
 def test_more_gpus_than_a_machine_has_are_refused_before_one_is_waited_for(gpus, data, console, monkeypatch):
     gpus(1)
-    monkeypatch.setattr(gpu_share, "_on_gpu", lambda *_: pytest.fail("waited"))
+    monkeypatch.setattr(gpu_share, "on_worker", lambda *_: pytest.fail("waited"))
     with pytest.raises(UserError, match="--gpus-per-trial 2: no machine has more than 1"):
         slots_for(replace(SETTINGS, gpus_per_trial=2), data, console)
 
@@ -112,7 +112,7 @@ def test_the_measured_share_decides_and_is_on_record(gpus, data, console):
 
 def test_where_it_cannot_be_measured_the_model_decides(gpus, data, console):
     def broken(*_):
-        raise gpu_share._NoAnswerError("it broke")
+        raise gpu_share.NoAnswerError("it broke")
 
     gpus(1, broken)
     assert slots_for(SETTINGS, data, console) == Slots(2, 0.125, 8, 1)

@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from tune.cluster import nodes as module
-from tune.cluster.nodes import Machines, machines
+from tune.cluster.nodes import Machines, machines, this_machine
 
 ADDRESS = "192.0.2.1:6379"
 LARGE, SMALL = {"CPU": 8, "GPU": 1}, {"CPU": 4}
@@ -117,3 +117,15 @@ def test_an_autoscaler_elsewhere_is_known_to_be_there(cluster):
     assert machines().grows_unseen
     cluster(HEAD)
     assert not machines().grows_unseen
+
+
+# --- A machine that is no cluster yet --------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("shared_ray")
+def test_this_machine_is_what_ray_makes_of_it():
+    """The Ray of these tests was started on it as a search starts one."""
+    (resources,) = this_machine().up
+    assert resources["CPU"] == ray.cluster_resources()["CPU"]
+    assert resources.get("GPU") == ray.cluster_resources().get("GPU")
+    assert (this_machine().to_come, this_machine().grows_unseen) == ((), False)

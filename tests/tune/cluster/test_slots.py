@@ -165,3 +165,11 @@ def test_halving_ends_with_a_trial_that_shares_nothing(slots):
         slots = slots.halved() or slots
     assert slots.halved() is None
     assert slots.gpus_per_trial in {0, 1} or slots.concurrent == 1
+
+
+def test_machines_that_are_given_take_the_place_of_the_clusters(monkeypatch):
+    """A plan knows the machine on which it would start Ray, and no cluster."""
+    monkeypatch.setattr(module, "machines", lambda: pytest.fail("asked Ray"))
+    assert plan_slots(SMALL, 2, None, None, Machines([resources((8, 0))])) == Slots(2, 0, 4, 1)
+    with pytest.raises(UserError, match="--cpus-per-trial 9"):
+        plan_slots(SMALL, 9, None, None, Machines([resources((8, 0))]))

@@ -236,3 +236,21 @@ def test_where_a_run_ran_stands_in_its_result(tmp_path, diverged):
     assert (result["error"] is not None) == diverged
     assert {key: result[key] for key in place} == place
     assert not set(place) & set(result["curve"][0])
+
+
+def test_the_epochs_to_go_are_those_of_runs_without_a_result(tmp_path):
+    run_whole(book_of(tmp_path, runs_of(1)))
+    saved = {"winner-1": Checkpoint(2, "somewhere")}
+    study = book_of(tmp_path, runs_of(4), saved)  # the first is done, the second goes on after two of three epochs
+    assert study.epochs_to_go() == 1 + 3 + 3
+    broken = study.ask().number
+    study.on_error(broken, "lost")
+    assert study.epochs_to_go() == 3 + 3
+    number = study.ask().number
+    for count, left in ((1, 2), (2, 1)):
+        study.on_epoch(number, epoch(count))
+        assert study.epochs_to_go() == left + 3
+    study.on_epoch(number, epoch(EPOCHS, **examined()))
+    assert study.epochs_to_go() == 3
+    run_whole(study)
+    assert study.epochs_to_go() == 0

@@ -5,10 +5,10 @@ import math
 
 import pytest
 
-import tune.confirmation.run as module
 from tests.tune.confirmation.conftest import EPOCHS, confirm, results_of
 from trainables.errors import UserError
 from tune import session
+from tune.confirmation import stages
 from tune.confirmation.arms import CONTROLS
 from tune.records import LossRecords, read_json, write_json
 from tune.settings import ConfirmSettings, load_confirm_settings
@@ -76,7 +76,7 @@ def test_controls_and_untuned_runs_come_when_asked_for(settings, world):
 
 
 def test_a_claim_is_checked_at_untuned_settings_where_it_was_made(settings, world, monkeypatch):
-    monkeypatch.setattr(module, "CLAIMED", ("digits",))
+    monkeypatch.setattr(stages, "CLAIMED", ("digits",))
     confirm(settings)
     assert count(settings, "untuned") == 6
 

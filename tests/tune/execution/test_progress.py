@@ -8,6 +8,7 @@ from rich.console import Console
 
 from tune.execution import progress as module
 from tune.execution.progress import LINE_INTERVAL_S, REDRAW_INTERVAL_S, Progress
+from tune.execution.time_left import Later, TimeLeft
 from tune.study import TrialCounts
 
 
@@ -115,6 +116,26 @@ def test_the_table_is_gone_in_the_end_even_after_an_error(clock, studies):
     with pytest.raises(KeyError), Progress(studies, "digits", console) as progress:
         raise KeyError
     assert not progress._live.is_started
+
+
+@pytest.mark.parametrize("console", [plain, terminal])
+def test_the_time_left_stands_beside_the_time_spent(clock, console):
+    counts = TrialCounts(3, running={0: {}})
+    running = SimpleNamespace(counts=counts, epochs_to_go=lambda: 100 - counts.epochs)
+    shown = console()
+    time_left = TimeLeft({"arcface": running}, Later("the confirmation", 80))
+    with Progress({"arcface": running}, "digits", shown, time_left=time_left) as progress:
+        for _ in range(10):
+            clock.now += 3.5
+            counts.epochs += 1
+            progress.on_step_end(1, [])
+    said = shown.file.getvalue()
+    assert "about 5 min left, 10 min with the confirmation" in said
+    if console is plain:
+        assert "0:00:35 search, about 5 min left" in said
+        assert "left" not in said.splitlines()[-1]  # it has ended
+    else:
+        assert "digits   0:00:35   about 5 min left" in said
 
 
 # --- Either ----------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What a search does at its end, and when that is."""
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -36,7 +37,7 @@ def test_weights_of_an_earlier_best_do_not_pass_for_the_new_ones(tmp_path):
     assert read_json(tmp_path / "best_softmax.json")["trial_id"] == "softmax-0001"
 
 
-@pytest.mark.parametrize(("trained_s", "left_s"), [((), 240), ((0, 30), 210), ((30, 0), 210), ((500,), 0)])
+@pytest.mark.parametrize(("trained_s", "left_s"), [((), 240), ((0, 30), 210), ((30, 0), 210), ((500,), -260)])
 def test_the_time_of_a_search_is_shared_by_its_losses_and_counts_what_was_used_before(
     tmp_path, monkeypatch, trained_s, left_s
 ):
@@ -50,12 +51,13 @@ def test_the_time_of_a_search_is_shared_by_its_losses_and_counts_what_was_used_b
             patch.setattr("tune.records.files.time", SimpleNamespace(time=lambda at=1000.0 + seconds: at))
             LossRecords(settings.folder / loss).epoch(f"{loss}-0000", {"epoch": 1, "val_accuracy": 0.5})
     monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now.at))
-    is_up = _clock(settings)
+    seconds_left = _clock(settings)
+    assert seconds_left() == left_s
     now.at = 90_000.0 + left_s - 0.5
-    assert not is_up() or left_s == 0
-    now.at = 90_000.0 + left_s
-    assert is_up()
+    assert seconds_left() == 0.5
+    now.at = 90_000.0 + left_s + 1
+    assert seconds_left() == -1
 
 
 def test_without_a_limit_time_is_never_up(tmp_path):
-    assert not _clock(replace(GOOD, output=str(tmp_path)))()
+    assert _clock(replace(GOOD, output=str(tmp_path)))() == math.inf

@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,3 +93,76 @@ def test_divergence_in_the_last_epochs_touches_no_rung():
     rungs = Rungs(1, 9, 3)
     rungs.diverged(0, 8)
     assert rungs.goes_on(1, 3, 0.0)
+
+
+# --- What is still to be trained -------------------------------------------------------------------------------------
+
+
+def simulated(milestones, longest, factor, before, reached, rounds=3000):
+    """Mean epochs of trials that begin one after the other, with accuracies drawn anew at every rung."""
+    rng = np.random.default_rng(0)
+    total = 0
+    for _ in range(rounds):
+        rungs = {milestone: list(rng.random(count)) for milestone, count in zip(milestones, before, strict=True)}
+        for start in reached:
+            epoch = start
+            while epoch < longest:
+                epoch += 1
+                if epoch in rungs:
+                    accuracy, others = rng.random(), rungs[epoch]
+                    goes_on = not others or accuracy >= np.quantile(others, 1 - 1 / factor)
+                    others.append(accuracy)
+                    if not goes_on:
+                        break
+            total += epoch - start
+    return total / rounds
+
+
+@pytest.mark.parametrize(
+    ("factor", "before", "reached"),
+    [
+        (3, (0, 0), [0] * 8),
+        (3, (0, 0), [0] * 40),
+        (3, (5, 2), [0, 0, 0, 2, 5]),
+        (2, (4, 0, 0), [0] * 10),
+        (1.5, (2, 2, 2, 2), [0, 4, 7, 0]),
+    ],
+)
+def test_the_epochs_to_go_are_those_of_a_simulated_search(factor, before, reached):
+    rungs = Rungs(1, 9, factor)
+    longest = 9
+    assert len(rungs.milestones) >= len(before)
+    before = (*before, *[0] * (len(rungs.milestones) - len(before)))
+    for milestone, count in zip(rungs.milestones, before, strict=True):
+        for number in range(count):
+            rungs.replay(1000 + number, {milestone: 0.5})
+    expected = simulated(rungs.milestones, longest, factor, before, reached)
+    assert rungs.epochs_to_go(dict(enumerate(reached)), 0) == pytest.approx(expected, rel=0.04)
+
+
+def test_few_trials_go_on_more_often_than_many():
+    """The first at a rung always does; of many it is one in F."""
+    assert Rungs(1, 9, 3).epochs_to_go({}, 1) == Rungs(1, 9, 3).epochs_to_go({0: 0}, 0) == 9
+    assert Rungs(1, 9, 3).epochs_to_go({}, 3000) / 3000 == pytest.approx(1 + 2 / 3 + 6 / 9, rel=0.01)
+
+
+def test_without_rungs_every_trial_has_its_full_length():
+    assert Rungs(5, 5, 3).epochs_to_go({0: 0, 1: 2, 2: 5, 3: 7}, 1) == 5 + 3 + 5
+
+
+@given(
+    recorded=st.lists(st.integers(1, 8), max_size=20),
+    reached=st.dictionaries(st.integers(0, 30), st.integers(0, 9), max_size=20),
+    new=st.integers(0, 5),
+    factor=st.sampled_from([1.1, 2, 3, 10]),
+)
+def test_the_epochs_to_go_are_bounded(recorded, reached, new, factor):
+    """At least what leads to the next rung, at most the full length of all."""
+    rungs = Rungs(1, 9, factor)
+    for number, epoch in enumerate(recorded):
+        rungs.replay(number, {epoch: 0.5})
+    to_go = rungs.epochs_to_go(reached, new)
+    behind = [*reached.values(), *[0] * new]
+    ends = [*rungs.milestones, 9]
+    assert to_go >= sum(min((end for end in ends if end > epoch), default=epoch) - epoch for epoch in behind)
+    assert to_go <= sum(9 - epoch for epoch in behind) + 1e-9
