@@ -149,7 +149,7 @@ class RunPlan:
             "disk": self._disk_line(),
             "time": self._time_line(),
         }
-        return [f"{f'{subject}:':14}{line}" for subject, line in parts.items()]
+        return [*(f"{f'{subject}:':14}{line}" for subject, line in parts.items()), *self.data.remarks]
 
     def _data_line(self) -> str:
         settings, data = self.settings, self.data

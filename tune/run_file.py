@@ -16,10 +16,10 @@ from trainables.errors import UserError
 from tune import provenance
 from tune.cluster.slots import Slots
 from tune.records import read_json, write_json
-from tune.records.schema import RUN_FILE, RUN_FORMAT
+from tune.records.schema import REPEATED_TEST_IMAGES, RUN_FILE, RUN_FORMAT
 from tune.settings import ConfirmSettings, SearchSettings
 
-__all__ = ["add_confirmation", "locked", "running_command", "write_run_file"]
+__all__ = ["add_confirmation", "locked", "note_repeated_test_images", "running_command", "write_run_file"]
 
 
 @contextlib.contextmanager
@@ -73,7 +73,7 @@ def write_run_file(
         **earlier,
         "format": RUN_FORMAT,
         "settings": settings.to_dict(),
-        "dataset": _dataset(settings, data),
+        "dataset": {**earlier.get("dataset", {}), **_dataset(settings, data)},
         "search_spaces": spaces,
         "studies": dict(studies),
         "invocations": [*earlier["invocations"], {"part": "search", "resumed": resume, "time": time.time(), **command}],
@@ -110,6 +110,15 @@ def add_confirmation(
     return len(run["invocations"])
 
 
+def note_repeated_test_images(settings: SearchSettings, count: int) -> None:
+    """Note in a run's file how many test images are among those that are trained on."""
+    path = settings.folder / RUN_FILE
+    run = read_json(path)
+    if run["dataset"].get(REPEATED_TEST_IMAGES) != count:
+        run["dataset"][REPEATED_TEST_IMAGES] = count
+        write_json(path, run)
+
+
 def _checked(path: Path, settings: SearchSettings, data: TrainingData) -> dict[str, Any]:
     run = read_json(path)
     for key, value in _dataset(settings, data).items():
@@ -129,6 +138,10 @@ def _dataset(settings: SearchSettings, data: TrainingData) -> dict[str, Any]:
         "test_images": data.spec.test_size,
         "classes": list(data.spec.class_names),
         "partial": settings.train_size is not None,
+        "left_out": [
+            {"reason": files.reason, "files": len(files.paths), "example": files.paths[0]} for files in data.left_out
+        ],
+        "repeats": None if data.repeats is None else asdict(data.repeats),
     }
 
 

@@ -14,7 +14,14 @@ from typing import Any
 from ray import tune as ray_tune
 from rich.console import Console
 
-from trainables.data import Split, TrainingData, check_test_data, load_test_data, load_training_data
+from trainables.data import (
+    Split,
+    TrainingData,
+    check_test_data,
+    count_among,
+    load_test_data,
+    load_training_data,
+)
 from trainables.errors import UserError
 from trainables.registry import MODELS, default_model
 from tune.cluster.connection import connect
@@ -22,7 +29,7 @@ from tune.cluster.gpu_share import slots_for
 from tune.cluster.node_check import NodeCheck
 from tune.cluster.slots import Slots
 from tune.interruption import Interruption
-from tune.run_file import locked, running_command
+from tune.run_file import locked, note_repeated_test_images, running_command
 from tune.settings import SearchSettings
 from tune.storage.checkpoints import CheckpointStore
 
@@ -94,8 +101,13 @@ class Session:
         return running_command(self.slots)
 
     def read_test_split(self) -> Split:
-        """Read the test split: only once everything is chosen."""
-        return load_test_data(self.settings.dataset, _data_dir(self.settings))
+        """Read the test split: only once everything is chosen. Images of it that are also trained on are told."""
+        test = load_test_data(self.settings.dataset, _data_dir(self.settings))
+        known = count_among(test.images, self.data.train.images, self.data.validation.images)
+        note_repeated_test_images(self.settings, known)
+        if known:
+            self.say(f"{known} of the {len(test.labels)} test images are trained on as well, pixel for pixel")
+        return test
 
     def say(self, line: str) -> None:
         """Show a line, as it is."""

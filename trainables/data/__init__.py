@@ -14,6 +14,7 @@ from trainables.data.datasets import (
     resolve_dataset,
     stratified_choice,
 )
+from trainables.data.inventory import count_among
 
 __all__ = [
     "DATASETS",
@@ -23,6 +24,7 @@ __all__ = [
     "TrainingData",
     "check_dataset_name",
     "check_test_data",
+    "count_among",
     "default_data_dir",
     "load_test_data",
     "load_training_data",

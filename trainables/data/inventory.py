@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-__all__ = ["LeftOut", "Repeats", "left_out_of", "repeats_of"]
+__all__ = ["LeftOut", "Repeats", "count_among", "left_out_of", "repeats_of"]
 
 OWN_FOLDERS = frozenset({".cache"})  # where decoded arrays are kept
 _LARGEST_KINDS = 4  # that are named
@@ -125,7 +125,7 @@ def repeats_of(images: np.ndarray, labels: np.ndarray, parts: Sequence[np.ndarra
         parts: indices of the training, the validation and the test part; the last is empty where test images are files
             of their own, which a search does not open.
     """
-    digests = [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in images]
+    digests = _digests(images)
     first: dict[bytes, int] = {}
     copies = contradictions = 0
     for index, digest in enumerate(digests):
@@ -143,3 +143,13 @@ def repeats_of(images: np.ndarray, labels: np.ndarray, parts: Sequence[np.ndarra
         sum(digest in trained for digest in validation),
         sum(digest in seen for digest in test),
     )
+
+
+def count_among(images: np.ndarray, *others: np.ndarray) -> int:
+    """Return how many images (N, H, W, C) uint8 are among others as well, pixel for pixel."""
+    known = {digest for part in others for digest in _digests(part)}
+    return sum(digest in known for digest in _digests(images))
+
+
+def _digests(images: np.ndarray) -> list[bytes]:
+    return [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest() for image in images]

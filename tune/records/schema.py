@@ -14,6 +14,7 @@ __all__ = [
     "EPOCHS_FILE",
     "EPOCH_FIELDS",
     "PLACE_FIELDS",
+    "REPEATED_TEST_IMAGES",
     "REPORT_FILE",
     "RUN_FIELDS",
     "RUN_FILE",
@@ -42,6 +43,7 @@ class RecordError(ValueError):
 
 RUN_FILE = "run.json"
 RUN_FORMAT = 1  # of run.json
+REPEATED_TEST_IMAGES = "test_images_trained_on"  # of the data set in run.json: how many, pixel for pixel
 STUDY_FILE = "study.db"
 TRIALS_FILE = "trials.jsonl"  # in a folder a loss, as the next
 EPOCHS_FILE = "epochs.jsonl"

@@ -104,6 +104,8 @@ def _announce(session: Session, studies: Mapping[str, str]) -> None:
         f"{settings.dataset}: {len(data.train.labels)} training{part} and {len(data.validation.labels)} validation "
         f"images, {settings.model}"
     )
+    for remark in data.remarks:
+        session.say(remark)
     session.say(
         f"{', '.join(settings.losses)}: {settings.trials} trials each, at most {settings.max_epochs} epochs, "
         f"{slots.concurrent} at a time with {slots.cpus_per_trial:g} CPU{gpus} each"
