@@ -5,12 +5,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
 .PHONY: help search test check slow browser postgres stack clean
 help:
 	@echo "make search  set up, then tune and compare three losses on the digits that ship with scikit-learn"
-	@echo "make test    set up that and what tests need, then run the tests"
+	@echo "make test    set up that and what tests need, then run the tests; with SLOW=1 the slow ones too"
 	@echo "make check   set up likewise, then lint, format check and types"
 	@echo "make slow    set up likewise, then run the tests marked slow or cluster"
 	@echo "make stack   build the image, then start Ray, PostgreSQL and the live page as containers"
@@ -31,11 +32,12 @@ $(INSTALLED_DEV): $(INSTALLED)
 search: $(INSTALLED)
 	$(BIN)/python tune/run_search.py --dataset digits --trials 8 --max-epochs 12 --confirm-seeds 5
 
-test: $(INSTALLED_DEV) browser
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# With SLOW=1 the slow ones too, in one go: what all of them import is then imported once.
+test: $(INSTALLED_DEV) browser $(if $(SLOW),postgres)
+	$(PYTEST) $(if $(SLOW),-m "slow or not slow")
 
 slow: $(INSTALLED_DEV) browser postgres
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "slow or cluster"
+	$(PYTEST) -m "slow or cluster"
 
 # Without a browser the tests of the pages are skipped, and say so.
 browser: $(INSTALLED_DEV)
