@@ -291,7 +291,7 @@ def test_a_checkpoint_cannot_run_code(actor: Actor, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("interval_s", "wanted"), [(0.0, [True, True, True]), (1e9, [False, False, True])])
 def test_long_epochs_and_the_last_one_ask_for_a_checkpoint(interval_s: float, wanted: list[bool], actor: Actor) -> None:
-    running = actor(trial(checkpoint_interval_s=interval_s))
+    running = actor({**trial(), "checkpoint_interval_s": interval_s})
     assert [bool(running.step().get(SHOULD_CHECKPOINT)) for _ in range(EPOCHS)] == wanted
 
 

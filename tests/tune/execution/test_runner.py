@@ -9,6 +9,7 @@ from ray.tune.search import Searcher
 from rich.console import Console
 
 from tests.tune.search.invented_trials import StudyOnDisk, record
+from tests.tune.test_settings import GOOD
 from tune.cluster.slots import Slots
 from tune.execution import runner
 from tune.execution.progress import Progress
@@ -48,7 +49,7 @@ def run(tmp_path, monkeypatch):
         stage = Stage("part-001", str(tmp_path / "checkpoints"), None, lambda suggestion: trial)
         progress = Progress(studies, "a stage", Console(file=io.StringIO(), force_terminal=False, width=300))
         session = SimpleNamespace(
-            slots=Slots(1, 0, 2, 1), interruption=Interruption(), trouble=lambda: None, callbacks=()
+            settings=GOOD, slots=Slots(1, 0, 2, 1), interruption=Interruption(), trouble=lambda: None, callbacks=()
         )
         run_stage(stage, studies, session, progress, **options)
         return on_disk.events()
