@@ -40,8 +40,9 @@ def full_length(epochs):
     return ("--max-epochs", epochs, "--grace-epochs", epochs, "--no-confirm")
 
 
-DIGITS = ("--dataset", "digits", "--loss", *LOSS, "--trials", TRIALS, "--train-size", 320, *full_length(50))
-SHORT = ("--dataset", "digits", "--loss", *LOSS, "--trials", 1, "--train-size", 320, *full_length(1))
+SMALL = ("--dataset", "digits", "--model", "ArcFaceCNN", "--train-size", 320, "--loss", *LOSS)
+DIGITS = (*SMALL, "--trials", TRIALS, *full_length(50))
+SHORT = (*SMALL, "--trials", 1, *full_length(1))
 
 
 @pytest.fixture(scope="module")
