@@ -5,12 +5,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
+# Sized so that a laptop comes to a verdict within minutes; FULL=1 is the model and the budget of the other data sets.
+FIRST_LOOK := --trials 6 --max-epochs 16 --candidates 2 --candidate-seeds 1 --confirm-seeds 16 --precision float32
+FULL_SIZE := --model ArcFaceCNN
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
 .PHONY: help search test check slow browser postgres stack clean
 help:
-	@echo "make search  set up, then tune and compare three losses on the digits that ship with scikit-learn"
+	@echo "make search  set up, then tune and compare three losses on the digits that ship with scikit-learn: a first look"
+	@echo "             of some minutes; with FULL=1 a larger model and the whole budget"
 	@echo "make test    set up that and what tests need, then run the tests; with SLOW=1 the slow ones too"
 	@echo "make check   set up likewise, then lint, format check and types"
 	@echo "make slow    set up likewise, then run the tests marked slow or cluster"
@@ -30,7 +34,8 @@ $(INSTALLED_DEV): $(INSTALLED)
 	@touch $@
 
 search: $(INSTALLED)
-	$(BIN)/python tune/run_search.py --dataset digits --trials 8 --max-epochs 12 --confirm-seeds 5
+	$(BIN)/python tune/run_search.py --dataset digits $(if $(FULL),$(FULL_SIZE),$(FIRST_LOOK))
+	@$(if $(FULL),:,echo "that was a first look; with a larger model and the whole budget: make search FULL=1")
 
 # With SLOW=1 the slow ones too, in one go: what all of them import is then imported once.
 test: $(INSTALLED_DEV) browser $(if $(SLOW),postgres)

@@ -84,6 +84,7 @@ def utilisation(run: Path, slots: int | None = None) -> Utilisation:
 def run_on_hosts(trials: int, max_epochs: int, into: Path) -> Path:
     """Search on two hosts of two slots each, and return the run's folder, a copy in `into`."""
     options = ("--dataset", "digits", "--trials", trials // len(LOSSES), "--no-confirm", "--name", "utilisation")
+    options += ("--model", "ArcFaceCNN")
     lengths = ("--max-epochs", max_epochs, "--grace-epochs", max_epochs)  # every trial runs in full
     with launched(Path(tempfile.mkdtemp()) / "hosts", head=2, worker=2) as cluster:
         cluster.up()

@@ -1,12 +1,15 @@
 """What `make` would do: which environment a target sets up, and that it says so before. Nothing is installed here."""
 
 import os
+import re
 import shutil
 import subprocess
 
 import pytest
 
+from analysis.statistics.stats import MIN_SEEDS
 from tests.test_project import PROJECT
+from tune.settings import ConfirmSettings, default_budget
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 MAIN, DEV = "--editable .", "--editable '.[dev]'"
@@ -16,11 +19,12 @@ MAIN, DEV = "--editable .", "--editable '.[dev]'"
 def planned(tmp_path):
     """Returns the command lines of a target for an environment that has some stamps, the first the oldest."""
 
-    def run(target: str, *stamps: str) -> list[str]:
+    def run(target: str, *stamps: str, **variables: str) -> list[str]:
         for age, stamp in enumerate(reversed(stamps)):
             (tmp_path / stamp).touch()
             os.utime(tmp_path / stamp, times=(2e9 - age, 2e9 - age))
-        command = ["make", "--dry-run", target, f"VENV={tmp_path}"]
+        given = [f"{name}={value}" for name, value in {"VENV": str(tmp_path), **variables}.items()]
+        command = ["make", "--dry-run", target, *given]
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=True)
         return done.stdout.splitlines()
 
@@ -31,10 +35,14 @@ def installed(lines: list[str]) -> list[str]:
     return [line.partition("constraints.txt ")[2] for line in lines if "pip install" in line]
 
 
+def searches(lines: list[str]) -> list[str]:
+    return [line for line in lines if "run_search.py" in line]
+
+
 def test_a_search_installs_what_a_search_needs(planned):
     lines = planned("search")
     assert installed(lines) == [MAIN]
-    assert "run_search.py" in lines[-1]
+    assert len(searches(lines)) == 1
 
 
 @pytest.mark.parametrize("target", ["test", "check", "slow"])
@@ -47,7 +55,7 @@ def test_tests_and_checks_install_the_rest_on_top(planned, target):
 def test_what_is_there_is_not_installed_again(planned):
     lines = planned("search", ".installed")
     assert installed(lines) == []
-    assert len(lines) == 1
+    assert lines[:1] == searches(lines)
 
 
 def test_tests_have_their_part_again_after_the_search_has(planned):
@@ -62,3 +70,16 @@ def test_a_line_says_what_will_be_installed_and_how_to_have_less(planned, tmp_pa
     assert f"into {tmp_path}" in said
     assert "GB" in said
     assert "make search PIP_EXTRA_INDEX_URL=https://" in said
+
+
+def test_a_first_look_is_smaller_than_the_data_sets_budget_and_that_is_one_option_away(planned):
+    budget, seeds = default_budget("digits"), ConfirmSettings()
+    (first,), (full,) = searches(planned("search", ".installed")), searches(planned("search", ".installed", FULL="1"))
+    options = dict(re.findall(r"--([a-z-]+) (\S+)", first))
+    assert int(options["trials"]) < budget.trials
+    assert int(options["max-epochs"]) < budget.max_epochs
+    assert int(options["candidates"]) * int(options["candidate-seeds"]) < seeds.candidates * seeds.candidate_seeds
+    assert int(options["confirm-seeds"]) >= MIN_SEEDS  # fewer never show a difference
+    assert "model" not in options
+    assert set(re.findall(r"--([a-z-]+)", full)) == {"dataset", "model"}
+    assert any("make search FULL=1" in line for line in planned("search", ".installed"))

@@ -6,9 +6,10 @@ where all cosines start high and a fixed angular margin easily collapses; that w
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["ArcFaceCNN", "ArcFaceCNN_CIFAR10", "ResNet9"]
+__all__ = ["ArcFaceCNN", "ArcFaceCNN_CIFAR10", "DigitsCNN", "ResNet9"]
 
 
 def _conv_bn_relu(in_channels: int, out_channels: int, *, pool: bool = False) -> nn.Sequential:
@@ -85,6 +86,35 @@ class ArcFaceCNN_CIFAR10(_ImageModel):
             _conv_bn_relu(4 * width, 4 * width, pool=True),  # (B, 4W, 2, 2)
         )
         self.embedding = _embedding(4 * width * 2 * 2, embedding_dim)
+        self._initialise()
+
+
+class _EveryOther(nn.Module):
+    """Half of the rows and columns."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
+
+
+class DigitsCNN(_ImageModel):
+    """Narrow CNN for scikit-learn's digits: 28x28 grey images that were enlarged from 8x8.
+
+    It looks at every other row and column, where nothing of the original is lost, and has a thirtieth of ArcFaceCNN's
+    multiplications: a first look on a laptop needs no more.
+
+    Args:
+        embedding_dim: size D of the embedding.
+        width: channels of the first convolution; the second has twice as many.
+    """
+
+    def __init__(self, embedding_dim: int = 32, width: int = 16) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            _EveryOther(),  # (B, 1, 14, 14)
+            _conv_bn_relu(1, width, pool=True),  # (B, W, 7, 7)
+            _conv_bn_relu(width, 2 * width, pool=True),  # (B, 2W, 3, 3)
+        )
+        self.embedding = _embedding(2 * width * 3 * 3, embedding_dim)
         self._initialise()
 
 

@@ -20,11 +20,13 @@ class ModelSpec:
         build: makes the model from (embedding_dim, in_channels).
         image_shapes: accepted shapes (H, W, C).
         gpus_per_trial: the share of a GPU that one trial of it fills with work; its memory may ask for more.
+        embedding_dim: size of the embedding that trials of a search have it make.
     """
 
     build: "Callable[[int, int], nn.Module]"
     image_shapes: tuple[tuple[int, int, int], ...]
     gpus_per_trial: float
+    embedding_dim: int = 128
 
 
 def _arcface_cnn(embedding_dim: int, in_channels: int) -> "nn.Module":
@@ -39,6 +41,12 @@ def _arcface_cnn_cifar10(embedding_dim: int, in_channels: int) -> "nn.Module":
     return ArcFaceCNN_CIFAR10(embedding_dim)
 
 
+def _digits_cnn(embedding_dim: int, in_channels: int) -> "nn.Module":
+    from trainables.models import DigitsCNN
+
+    return DigitsCNN(embedding_dim)
+
+
 def _resnet9(embedding_dim: int, in_channels: int) -> "nn.Module":
     from trainables.models import ResNet9
 
@@ -51,6 +59,7 @@ _RGB = (32, 32, 3)
 MODELS: dict[str, ModelSpec] = {
     "ArcFaceCNN": ModelSpec(_arcface_cnn, (_GREY,), 0.125),
     "ArcFaceCNN_CIFAR10": ModelSpec(_arcface_cnn_cifar10, (_RGB,), 0.25),
+    "DigitsCNN": ModelSpec(_digits_cnn, (_GREY,), 0.125, embedding_dim=32),
     "resnet9": ModelSpec(_resnet9, (_GREY, _RGB), 0.5),
 }
 

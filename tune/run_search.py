@@ -29,7 +29,13 @@ from tune.full_disk import full_disk_said  # noqa: E402
 if TYPE_CHECKING:
     from tune.settings import ConfirmSettings, SearchSettings
 
-_CONFIRMATION = {"confirm_seeds": "seeds", "controls": "controls", "robustness": "robustness"}
+_CONFIRMATION = {
+    "confirm_seeds": "seeds",
+    "candidates": "candidates",
+    "candidate_seeds": "candidate_seeds",
+    "controls": "controls",
+    "robustness": "robustness",
+}
 _NO_SETTINGS = {"context", "resume", "extend", "no_confirm", "tensorboard", "mlflow", "dry_run", *_CONFIRMATION}
 _FIELDS = {  # options whose field has another name
     "loss": "losses",
@@ -59,7 +65,7 @@ def main(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="ArcFaceCNN, ArcFaceCNN_CIFAR10 or resnet9  [default: by data set]")
+        str | None, typer.Option(help="DigitsCNN, ArcFaceCNN, ArcFaceCNN_CIFAR10 or resnet9  [default: by data set]")
     ] = None,
     trials: Annotated[int | None, typer.Option(help="configurations tried per loss  [default: by data set]")] = None,
     max_epochs: Annotated[int | None, typer.Option(help="epochs of a full trial  [default: by data set]")] = None,
@@ -120,6 +126,12 @@ def main(
     confirm_seeds: Annotated[
         int | None, typer.Option(help="paired seeds on which the tuned losses are compared at the end  [default: 10]")
     ] = None,
+    candidates: Annotated[
+        int | None, typer.Option(help="best configurations of each loss that are retrained to choose one  [default: 3]")
+    ] = None,
+    candidate_seeds: Annotated[
+        int | None, typer.Option(help="fresh seeds on which each of them is  [default: 3]")
+    ] = None,
     no_confirm: Annotated[
         bool, typer.Option("--no-confirm", help="search only; tune/confirm.py confirms later")
     ] = False,
@@ -156,7 +168,8 @@ def main(
 
     asked = {field: given[option] for option, field in _CONFIRMATION.items() if option in given}
     if no_confirm and asked:
-        raise UserError("--no-confirm leaves out what --confirm-seeds, --controls and --robustness ask for; choose one")
+        options = ", ".join("--" + option.replace("_", "-") for option in _CONFIRMATION if option in given)
+        raise UserError(f"--no-confirm leaves out what {options} asks for; choose one")
     confirmation: ConfirmSettings | None = ConfirmSettings(**asked)
     resuming = resume or extend is not None
     if resuming and dry_run:

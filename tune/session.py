@@ -30,7 +30,7 @@ from tune.cluster.node_check import NodeCheck
 from tune.cluster.slots import Slots
 from tune.interruption import Interruption
 from tune.run_file import locked, note_repeated_test_images, running_command
-from tune.settings import SearchSettings
+from tune.settings import SearchSettings, default_budget
 from tune.storage.checkpoints import CheckpointStore
 
 __all__ = ["Session", "check_precision", "loaded", "object_bytes"]
@@ -150,7 +150,8 @@ def _data_dir(settings: SearchSettings) -> Path | None:
 def _with_model(settings: SearchSettings, data: TrainingData) -> SearchSettings:
     """Return the settings with a model that takes the images."""
     if not settings.model:
-        settings = replace(settings, model=default_model(data.spec.image_shape))
+        suited = default_budget(settings.dataset).model
+        settings = replace(settings, model=suited or default_model(data.spec.image_shape))
     if data.spec.image_shape not in MODELS[settings.model].image_shapes:
         shape = "x".join(map(str, data.spec.image_shape))
         raise UserError(f"--model {settings.model} does not take the {shape} images of {settings.dataset}")

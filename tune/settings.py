@@ -42,10 +42,11 @@ class Budget:
     max_epochs: int
     grace_epochs: int
     batch_size: int = 256
+    model: str = ""  # a name in MODELS, or "" for the first that takes the images
 
 
 _BUDGETS = {
-    "digits": Budget(trials=12, max_epochs=20, grace_epochs=3, batch_size=64),
+    "digits": Budget(trials=12, max_epochs=20, grace_epochs=3, batch_size=64, model="DigitsCNN"),
     "mnist": Budget(trials=24, max_epochs=10, grace_epochs=2),
     "fashion_mnist": Budget(trials=24, max_epochs=16, grace_epochs=2),
     "cifar10": Budget(trials=32, max_epochs=16, grace_epochs=2),

@@ -8,6 +8,7 @@ import optuna
 from search_spaces import SEARCH_SPACES
 from trainables.config import TrialConfig
 from trainables.data import DatasetSpec, Split, TrainingData
+from trainables.registry import MODELS
 from trainables.trial_data import TrialData
 from tune.settings import SearchSettings
 
@@ -27,6 +28,7 @@ def trial_config(
     """
     return TrialConfig(
         model=settings.model,
+        embedding_dim=MODELS[settings.model].embedding_dim,
         max_epochs=settings.max_epochs,
         batch_size=settings.batch_size,
         horizontal_flip=spec.horizontal_flip,

@@ -41,8 +41,9 @@ def full_length(epochs):
     return ("--max-epochs", epochs, "--grace-epochs", epochs, "--no-confirm", "--checkpoint-interval", 0)
 
 
-DIGITS = ("--dataset", "digits", "--loss", *LOSS, "--trials", TRIALS, "--train-size", 320, *full_length(20))
-SHORT = ("--dataset", "digits", "--loss", *LOSS, "--trials", 1, "--train-size", 320, *full_length(1))
+SMALL = ("--dataset", "digits", "--model", "ArcFaceCNN", "--train-size", 320, "--loss", *LOSS)
+DIGITS = (*SMALL, "--trials", TRIALS, *full_length(20))
+SHORT = (*SMALL, "--trials", 1, *full_length(1))
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,12 @@
 """The Ray trainable without a cluster: actors are reused, trials fail alone, checkpoints go on exactly."""
 
 import dataclasses
+import gc
 import hashlib
 import json
 import math
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,19 @@ def test_what_a_trial_held_is_let_go(actor: Actor) -> None:
     assert running._trainer is not first
     running.cleanup()
     assert running._trainer is None
+
+
+def test_no_trial_is_kept_for_ever_though_what_it_imported_is(actor: Actor) -> None:
+    """What the collector no longer looks at is never let go, if it holds itself."""
+    running, before, kept = actor(trial()), gc.get_freeze_count(), []
+    for seed in range(3):
+        assert running._trainer is not None
+        running._trainer.model.itself = [running._trainer.model]  # type: ignore[assignment]
+        model = weakref.ref(running._trainer.model)
+        running.reset_config(trial(seed=seed))
+        assert model() is None
+        kept.append(gc.get_freeze_count())
+    assert before < kept[0] == max(kept)  # after the first, and never again
 
 
 def test_each_trial_gets_its_threads(actor: Actor, monkeypatch: pytest.MonkeyPatch) -> None:

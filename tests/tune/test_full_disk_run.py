@@ -25,7 +25,7 @@ TRIALS, EPOCHS = 2, 4
 LOSSES = ("arcface", "softmax")
 SEARCH = (
     "--dataset", "digits", "--loss", "arcface", "--loss", "softmax", "--trials", TRIALS, "--max-epochs", EPOCHS,
-    "--grace-epochs", 2, "--train-size", 320, "--no-confirm",
+    "--grace-epochs", 2, "--train-size", 320, "--model", "ArcFaceCNN", "--no-confirm",
 )  # fmt: skip
 
 
@@ -179,7 +179,7 @@ def assert_a_confirmation_does_so_too(disk, command, folder):
 def test_a_disk_that_is_full_at_the_beginning_or_for_the_page_is_said_too(disk, command):
     folder = disk.folder / "run"
     options = ("--dataset", "digits", "--loss", "softmax", "--trials", 1, "--max-epochs", 1)
-    options = (*options, "--grace-epochs", 1, "--no-confirm")
+    options = (*options, "--grace-epochs", 1, "--model", "ArcFaceCNN", "--no-confirm")
     disk.fill(but_kib=0)
     done = command(*options)
     assert_ended_in_one_line(done, folder, shlex.join(["python", *done.args]))

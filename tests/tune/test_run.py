@@ -71,7 +71,15 @@ def test_search_and_confirmation_share_one_ray_and_data_that_is_loaded_once(sett
     assert len(stages.entered) == len(stages.loaded) == 1
     first, second = stages.sessions
     assert first is second
-    assert first.settings.model == "ArcFaceCNN"
+    assert first.settings.model == "DigitsCNN"
+
+
+def test_a_run_keeps_the_model_that_it_was_begun_with(settings, stages):
+    """The digits had another default once; their runs have its name on record."""
+    from dataclasses import replace
+
+    run(replace(settings, model="ArcFaceCNN"))
+    assert stages.sessions[0].settings.model == "ArcFaceCNN"
 
 
 def test_ray_has_room_for_what_the_confirmation_reads_too(settings, stages):

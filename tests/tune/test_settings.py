@@ -10,6 +10,7 @@ from search_spaces import SEARCH_SPACES
 from trainables.config import PRECISIONS
 from trainables.data import DATASETS
 from trainables.errors import UserError
+from trainables.registry import MODELS
 from tune.records import RecordError, write_json
 from tune.settings import (
     DEFAULT_LOSSES,
@@ -149,7 +150,10 @@ def test_the_default_budget_of_every_data_set_is_valid(dataset):
         max_epochs=budget.max_epochs,
         grace_epochs=budget.grace_epochs,
         batch_size=budget.batch_size,
+        model=budget.model,
     ).validate()
+    if budget.model:
+        assert DATASETS[dataset].image_shape in MODELS[budget.model].image_shapes
     assert budget.grace_epochs < budget.max_epochs, "nothing could be stopped early"
 
 

@@ -98,8 +98,9 @@ def test_a_search_is_confirmed_unless_told_otherwise(command, searched):
 
 
 def test_the_confirmations_options_arrive(command, searched):
-    assert command("--dataset", "digits", "--confirm-seeds", 4, "--controls", "--robustness", 7)[0] == 0
-    assert searched.confirmed == ConfirmSettings(seeds=4, controls=True, robustness=7)
+    few = ("--candidates", 2, "--candidate-seeds", 1)
+    assert command("--dataset", "digits", "--confirm-seeds", 4, *few, "--controls", "--robustness", 7)[0] == 0
+    assert searched.confirmed == ConfirmSettings(4, candidates=2, candidate_seeds=1, controls=True, robustness=7)
 
 
 # --- Help ------------------------------------------------------------------------------------------------------------

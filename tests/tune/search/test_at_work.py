@@ -66,6 +66,7 @@ class Running:
 def running(search):
     """A search whose only trial stands still in the middle, so that it is there as long as it is looked at."""
     options = ("--dataset", "digits", "--loss", "adaloss", "--trials", 2, "--max-epochs", 500, "--grace-epochs", 500)
+    options += ("--model", "ArcFaceCNN")
     command = search.start("busy", *options, "--train-size", 320, "--max-concurrent", 1, "--no-confirm")
     wait_for(lambda: len(read_records(search.output / "busy" / "adaloss" / "epochs.jsonl")) >= 4)
     family = [psutil.Process(command.pid), *psutil.Process(command.pid).children(recursive=True)]

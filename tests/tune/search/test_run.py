@@ -20,7 +20,7 @@ pytestmark = pytest.mark.cluster
 
 BUDGET = (
     "--dataset", "digits", "--trials", 3, "--max-epochs", 3, "--grace-epochs", 1, "--train-size", 320,
-    "--max-concurrent", 1, "--no-confirm",
+    "--model", "ArcFaceCNN", "--max-concurrent", 1, "--no-confirm",
 )  # fmt: skip
 LOSSES = ("arcface", "adaloss", "softmax")
 

@@ -31,7 +31,7 @@ LOSSES = ("arcface", "softmax")
 TRIALS = 2
 BUDGET = (
     "--dataset", "digits", "--loss", "arcface", "--loss", "softmax", "--trials", TRIALS, "--max-epochs", 4,
-    "--grace-epochs", 2, "--train-size", 320, "--max-concurrent", 1, "--no-confirm",
+    "--grace-epochs", 2, "--train-size", 320, "--model", "ArcFaceCNN", "--max-concurrent", 1, "--no-confirm",
 )  # fmt: skip
 ENDINGS = {"finished", "stopped", "failed"}
 
