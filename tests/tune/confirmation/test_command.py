@@ -19,7 +19,6 @@ EPOCHS = 2
 BUDGET = (
     "--dataset", "digits", "--loss", "arcface", "--loss", "adaloss", "--trials", 1, "--max-epochs", EPOCHS,
     "--grace-epochs", 1, "--batch-size", 64, "--train-size", 70, "--max-concurrent", 1,
-    "--model", "ArcFaceCNN",
 )  # fmt: skip
 ASKED = ("--confirm-seeds", 2, "--controls", "--robustness", 1)
 RUNS = {"candidate": 6, "winner": 4, "untuned": 4, "control": 2 * len(CONTROLS), "robustness": 3}
