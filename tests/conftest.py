@@ -21,7 +21,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # What torch, Ray and plotly make when they are imported lives as long as the process: one look at it is enough.
 gc.set_threshold(100_000, 20, 20)
 
-_FIRST = ("trainables/test_runaway_cifar10.py", "cluster/", "tune/", "trainables/", "analysis/")
+_FIRST = ("cluster/", "tune/", "trainables/", "analysis/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
