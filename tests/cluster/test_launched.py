@@ -182,7 +182,8 @@ def test_a_search_that_was_told_to_stop_goes_on_and_when_its_head_dies_under_ano
     assert "go on with: " in output
     assert "interrupted" in {event["event"] for event in events_of(run, "softmax")}
 
-    struck(cluster, "stopped", right, cluster.head.pull_the_plug, budget=("--resume",), losses=LOSS, finish=False)
+    going_on = {"budget": ("--resume",), "losses": LOSS, "together_with": (cluster.head, left), "finish": False}
+    struck(cluster, "stopped", right, cluster.head.pull_the_plug, **going_on)
     before = lines_of(run, "softmax")
     resumed_before = sum(event["event"] == "resumed" for event in events_of(run, "softmax"))
 
