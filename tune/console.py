@@ -14,7 +14,7 @@ from trainables.errors import UserError
 from tune.full_disk import DiskFullError
 from tune.records import RecordError
 
-__all__ = ["EXIT_BAD_INPUT", "EXIT_FAILED", "leave_job_folder", "printable", "run_command"]
+__all__ = ["EXIT_BAD_INPUT", "EXIT_FAILED", "home_expanded", "leave_job_folder", "printable", "run_command"]
 
 EXIT_BAD_INPUT = 2
 EXIT_FAILED = 1
@@ -47,6 +47,11 @@ def _look_for_garbage_seldom() -> None:
     """
     gc.set_threshold(100_000, 20, 20)
     atexit.register(gc.freeze)
+
+
+def home_expanded(path: str | None) -> str | None:
+    """Return a path with the home folder for its ~, which a shell leaves as it is after an equals sign."""
+    return path if path is None else os.path.expanduser(path)  # noqa: PTH111  a URI is no path
 
 
 def leave_job_folder() -> None:

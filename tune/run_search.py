@@ -23,7 +23,7 @@ import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from trainables.errors import UserError  # noqa: E402
-from tune.console import EXIT_FAILED, leave_job_folder, run_command  # noqa: E402
+from tune.console import EXIT_FAILED, home_expanded, leave_job_folder, run_command  # noqa: E402
 from tune.full_disk import full_disk_said  # noqa: E402
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def main(
         str | None,
         typer.Option(envvar="ADALOSS_DATA", help="where data sets lie or are downloaded to  [default: data]"),
     ] = None,
-    output: Annotated[str, typer.Option(help="folder of all runs")] = "results",
+    output: Annotated[str, typer.Option(callback=home_expanded, help="folder of all runs")] = "results",
     name: Annotated[
         str | None, typer.Option(help="of this run  [default: data set and time; with --resume, the newest run]")
     ] = None,
@@ -103,6 +103,7 @@ def main(
         str | None,
         typer.Option(
             envvar="ADALOSS_STORAGE",
+            callback=home_expanded,
             help="path or URI for checkpoints that all nodes reach  [default: the run's folder]",
         ),
     ] = None,

@@ -11,7 +11,7 @@ from typing import Any
 
 from search_spaces import SEARCH_SPACES
 from trainables.config import PRECISIONS
-from trainables.data import check_dataset_name
+from trainables.data import DATASETS, check_dataset_name
 from trainables.errors import UserError
 from trainables.registry import MODELS
 from tune.records import read_json
@@ -207,6 +207,8 @@ class SearchSettings:
                 raise UserError(f"--{option} must be positive, got {value}")
         if not 0 <= self.checkpoint_interval_s < math.inf:
             raise UserError(f"--checkpoint-interval must be 0 or more seconds, got {self.checkpoint_interval_s:g}")
+        if self.train_size == 1:
+            raise UserError("--train-size must be at least 2 (batch norm needs two), got 1")
         if self.batch_size < 2:
             raise UserError(f"--batch-size must be at least 2 (batch norm needs two), got {self.batch_size}")
         gpus = self.gpus_per_trial
@@ -231,9 +233,12 @@ class SearchSettings:
         Raises:
             UserError: an option differs from what the run was started with.
         """
+        movable = set(self.MOVABLE) - {"trials"}
+        if not {self.dataset, given.get("dataset")} & set(DATASETS):
+            movable.add("dataset")  # a folder may have moved; that it holds the same images is checked when it is read
         for name, value in given.items():
             mine = getattr(self, name)
-            if value != mine and (name not in self.MOVABLE or name == "trials"):
+            if value != mine and name not in movable:
                 option = "--loss" if name == "losses" else "--" + name.replace("_", "-")
                 hint = "; --extend N adds trials" if name == "trials" else "; leave the option out, or start a new run"
                 raise UserError(f"{option} {_shown(value)} differs from the run's {_shown(mine)}{hint}")
@@ -244,7 +249,7 @@ class SearchSettings:
             )
         if extend is not None and extend <= 0:
             raise UserError(f"--extend must be positive, got {extend}")
-        moved = {name: value for name, value in given.items() if name in self.MOVABLE}
+        moved = {name: value for name, value in given.items() if name in movable}
         return replace(self, **{**moved, "trials": self.trials + (extend or 0)})
 
     def to_dict(self) -> dict[str, Any]:

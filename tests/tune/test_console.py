@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import pytest
 import typer
 
 from trainables.errors import UserError
-from tune.console import EXIT_BAD_INPUT, EXIT_FAILED, leave_job_folder, run_command
+from tune.console import EXIT_BAD_INPUT, EXIT_FAILED, home_expanded, leave_job_folder, run_command
 from tune.full_disk import DiskFullError
 from tune.records import RecordError
 
@@ -85,3 +86,31 @@ def test_anywhere_else_a_command_stays_where_it_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     leave_job_folder()
     assert Path.cwd() == tmp_path
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_who_stops_reading_gets_no_complaint(lines):
+    """As `compare.py RUN | head`: little is only written at the end, much at once."""
+    code = f"""if True:
+        from tune.console import run_command
+        def main() -> None:
+            input()
+            for number in range({lines}):
+                print(number)
+        run_command(main)"""
+    project = Path(__file__).resolve().parents[2]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=project, **pipes) as process:
+        process.stdout.close()
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (EXIT_FAILED, b"")
+
+
+def test_a_home_folder_is_known_after_an_equals_sign_too(monkeypatch):
+    monkeypatch.setenv("HOME", "/mnt/me")
+    assert home_expanded("~/runs") == "/mnt/me/runs"
+    assert home_expanded("runs~") == "runs~"
+    assert home_expanded("s3://bucket/~") == "s3://bucket/~"
+    assert home_expanded(None) is None

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tests.tune.test_settings import GOOD
 from trainables.data import load_training_data
+from trainables.errors import UserError
 from tune.plan import plan_run
 from tune.run_file import write_run_file
 from tune.search.run import _announce
@@ -75,3 +76,16 @@ def test_it_is_on_record_and_stays_there_when_the_run_goes_on(settings):
     assert recorded["left_out"] == [{"reason": "in folders that are not read", "files": 2, "example": "val/cat/1.png"}]
     assert recorded["repeats"] is None
     assert recorded["test_images_trained_on"] == 5
+
+
+def test_it_may_have_moved_but_must_hold_the_same_images(settings, folder, tmp_path):
+    settings.folder.mkdir()
+    command = {"command": "", "versions": {}, "git": {}, "hardware": {}, "slots": {}}
+    write_run_file(settings, None, load_training_data(settings.dataset, None), {}, command, resume=False)
+    folder.rename(tmp_path / "moved")
+    moved = settings.resumed({"dataset": str(tmp_path / "moved")}, None)
+    write_run_file(moved, None, load_training_data(moved.dataset, None), {}, command, resume=True)
+    assert json.loads((settings.folder / "run.json").read_text())["settings"]["dataset"] == str(tmp_path / "moved")
+    write_image(tmp_path / "moved" / "train" / "cat" / "0.png", 4321)
+    with pytest.raises(UserError, match="is not what the run was started with"):
+        write_run_file(moved, None, load_training_data(moved.dataset, None), {}, command, resume=True)

@@ -67,7 +67,7 @@ def test_good_settings_pass():
         {"trials": 1, "max_epochs": 1, "grace_epochs": 1},
         {"grace_epochs": 20},
         {"reduction_factor": 1.5},
-        {"time_budget_min": 0.01, "train_size": 1, "cpus_per_trial": 0.5, "max_concurrent": 1},
+        {"time_budget_min": 0.01, "train_size": 2, "cpus_per_trial": 0.5, "max_concurrent": 1},
         {"gpus_per_trial": 0.0},
         {"gpus_per_trial": 0.125},
         {"gpus_per_trial": 2.0},
@@ -108,6 +108,7 @@ BAD = [
     ("cpus_per_trial", 0.0, ["--cpus-per-trial must be positive"]),
     ("cpus_per_trial", math.inf, ["--cpus-per-trial", "inf"]),
     ("max_concurrent", 0, ["--max-concurrent must be positive"]),
+    ("train_size", 1, ["--train-size must be at least 2"]),
     ("checkpoint_interval_s", -1.0, ["--checkpoint-interval must be 0 or more seconds, got -1"]),
     ("checkpoint_interval_s", math.nan, ["--checkpoint-interval"]),
     ("batch_size", 1, ["--batch-size must be at least 2", "batch norm", "got 1"]),
@@ -233,6 +234,14 @@ def test_a_fixed_setting_may_be_repeated(name):
 @pytest.mark.parametrize("name", MOVED)
 def test_a_movable_setting_is_taken_over(name):
     assert GOOD.resumed({name: MOVED[name]}, None) == replace(GOOD, **{name: MOVED[name]})
+
+
+def test_a_folder_of_images_may_have_moved_and_is_no_known_data_set():
+    mine = replace(GOOD, dataset="images")
+    assert mine.resumed({"dataset": "/mnt/images"}, None).dataset == "/mnt/images"
+    assert mine.resumed({}, None).dataset == "images"
+    assert "--dataset digits differs from the run's images;" in error_of(mine.resumed, {"dataset": "digits"}, None)
+    assert "--dataset images differs from the run's digits;" in error_of(GOOD.resumed, {"dataset": "images"}, None)
 
 
 def test_more_trials_come_from_extend_alone():

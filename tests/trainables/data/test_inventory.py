@@ -140,3 +140,10 @@ def test_a_folder_of_parquet_files_tells_what_else_is_there(write, tmp_path):
 
 def test_of_a_known_data_set_nothing_is_remarked():
     assert load_training_data("digits", None).remarks == ()
+
+
+def test_classes_that_a_small_part_has_no_image_of_are_told():
+    loaded = load_training_data("digits", None, train_size=4)
+    (remark,) = loaded.remarks
+    missing = [str(label) for label in range(10) if label not in loaded.train.labels]
+    assert remark == f"6 of the 10 classes have no image to train on: {', '.join(missing[:5])}, ..."
