@@ -101,12 +101,17 @@ class Session:
         return running_command(self.slots)
 
     def read_test_split(self) -> Split:
-        """Read the test split: only once everything is chosen. Images of it that are also trained on are told."""
+        """Read the test split: only once everything is chosen. What is odd about it is told.
+
+        That is images that are also trained on, and classes of which it has none.
+        """
         test = load_test_data(self.settings.dataset, _data_dir(self.settings))
         known = count_among(test.images, self.data.train.images, self.data.validation.images)
         note_repeated_test_images(self.settings, known)
         if known:
             self.say(f"{known} of the {len(test.labels)} test images are trained on as well, pixel for pixel")
+        if untested := self.data.spec.classes_missing_in(test.labels):
+            self.say(f"{untested} no test image")
         return test
 
     def say(self, line: str) -> None:

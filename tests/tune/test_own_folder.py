@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from tune.run_file import write_run_file
 from tune.search.run import _announce
 from tune.session import Session
 
+COMMAND = {"command": "", "versions": {}, "git": {}, "hardware": {}, "slots": {}}
 LEFT_OUT = "left out of the data: 2 files in folders that are not read, such as val/cat/1.png"
 
 
@@ -67,25 +69,32 @@ def test_a_dry_run_says_it(settings):
 def test_it_is_on_record_and_stays_there_when_the_run_goes_on(settings):
     settings.folder.mkdir()
     data = load_training_data(settings.dataset, None)
-    command = {"command": "", "versions": {}, "git": {}, "hardware": {}, "slots": {}}
-    write_run_file(settings, None, data, {}, command, resume=False)
+    write_run_file(settings, None, data, {}, COMMAND, resume=False)
     said = said_by(lambda console: Session(settings, is_tested=True, console=console, callbacks=()).read_test_split())
     assert said == "5 of the 8 test images are trained on as well, pixel for pixel\n"
-    write_run_file(settings, None, data, {}, command, resume=True)
+    write_run_file(settings, None, data, {}, COMMAND, resume=True)
     recorded = json.loads((settings.folder / "run.json").read_text())["dataset"]
     assert recorded["left_out"] == [{"reason": "in folders that are not read", "files": 2, "example": "val/cat/1.png"}]
     assert recorded["repeats"] is None
     assert recorded["test_images_trained_on"] == 5
 
 
+def test_a_class_without_a_test_image_is_told(settings, folder):
+    shutil.rmtree(folder / "test" / "dog")
+    settings.folder.mkdir()
+    data = load_training_data(settings.dataset, None)
+    write_run_file(settings, None, data, {}, COMMAND, resume=False)
+    said = said_by(lambda console: Session(settings, is_tested=True, console=console, callbacks=()).read_test_split())
+    assert said.endswith("1 of the 2 classes (dog) have no test image\n")
+
+
 def test_it_may_have_moved_but_must_hold_the_same_images(settings, folder, tmp_path):
     settings.folder.mkdir()
-    command = {"command": "", "versions": {}, "git": {}, "hardware": {}, "slots": {}}
-    write_run_file(settings, None, load_training_data(settings.dataset, None), {}, command, resume=False)
+    write_run_file(settings, None, load_training_data(settings.dataset, None), {}, COMMAND, resume=False)
     folder.rename(tmp_path / "moved")
     moved = settings.resumed({"dataset": str(tmp_path / "moved")}, None)
-    write_run_file(moved, None, load_training_data(moved.dataset, None), {}, command, resume=True)
+    write_run_file(moved, None, load_training_data(moved.dataset, None), {}, COMMAND, resume=True)
     assert json.loads((settings.folder / "run.json").read_text())["settings"]["dataset"] == str(tmp_path / "moved")
     write_image(tmp_path / "moved" / "train" / "cat" / "0.png", 4321)
     with pytest.raises(UserError, match="is not what the run was started with"):
-        write_run_file(moved, None, load_training_data(moved.dataset, None), {}, command, resume=True)
+        write_run_file(moved, None, load_training_data(moved.dataset, None), {}, COMMAND, resume=True)

@@ -34,7 +34,6 @@ __all__ = [
 
 _DEFAULT_VALIDATION_SIZE = 5_000
 _SMALL_SET_SHARE = 6  # at most a sixth of a small training set is kept for validation, or for a test it lacks
-_NAMED = 5  # classes in a line
 _HOLDOUT_SEED = 2_019  # any number, but never another: it fixes the test part of data that has none
 
 
@@ -79,13 +78,8 @@ class TrainingData:
     def remarks(self) -> tuple[str, ...]:
         """What a user should know of the data, a line each: nothing of it is left out in silence."""
         lines = [f"left out of the data: {files}" for files in self.left_out]
-        unseen = np.setdiff1d(np.arange(self.spec.num_classes), self.train.labels)
-        if len(unseen):
-            names = ", ".join(self.spec.class_names[label] for label in unseen[:_NAMED])
-            more = ", ..." if len(unseen) > _NAMED else ""
-            lines.append(
-                f"{len(unseen)} of the {self.spec.num_classes} classes have no image to train on: {names}{more}"
-            )
+        if unseen := self.spec.classes_missing_in(self.train.labels):
+            lines.append(f"{unseen} no image to train on")
         if self.repeats is not None:
             lines.append(f"the data repeats itself: {self.repeats}")
         return tuple(lines)

@@ -91,6 +91,9 @@ def decode_image(data: bytes | Path, shape: Shape | None, where: str) -> np.ndar
             found = (image.height, image.width, channels)
             if channels is None or (shape is not None and found != shape):
                 raise DataError(_wrong_image(where, image, shape))
+            count = getattr(image, "n_frames", 1)
+            if count > 1:
+                raise DataError(f"{where}: the file holds {count} images; keep the one that is meant")
             return np.asarray(image).reshape(image.height, image.width, channels)
     except PermissionError as error:
         raise DataError(f"{where} cannot be read: permission denied; change its permissions or owner") from error

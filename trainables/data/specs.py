@@ -1,10 +1,12 @@
 """The data sets known by name, and the error that all loading code raises."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from trainables.errors import UserError
 
 Shape = tuple[int, int, int]  # (H, W, C)
+_NAMED = 5  # classes in a line
 
 
 class DataError(UserError):
@@ -36,6 +38,15 @@ class DatasetSpec:
     train_size: int
     test_size: int
     horizontal_flip: bool
+
+    def classes_missing_in(self, labels: Iterable[int]) -> str:
+        """Return such as "2 of the 10 classes (cat, dog) have", to be followed by what; "" where all are there."""
+        present = set(map(int, labels))
+        missing = [name for label, name in enumerate(self.class_names) if label not in present]
+        if not missing:
+            return ""
+        more = ", ..." if len(missing) > _NAMED else ""
+        return f"{len(missing)} of the {self.num_classes} classes ({', '.join(missing[:_NAMED])}{more}) have"
 
 
 def _grey_28(

@@ -146,4 +146,14 @@ def test_classes_that_a_small_part_has_no_image_of_are_told():
     loaded = load_training_data("digits", None, train_size=4)
     (remark,) = loaded.remarks
     missing = [str(label) for label in range(10) if label not in loaded.train.labels]
-    assert remark == f"6 of the 10 classes have no image to train on: {', '.join(missing[:5])}, ..."
+    assert remark == f"6 of the 10 classes ({', '.join(missing[:5])}, ...) have no image to train on"
+
+
+def test_a_file_of_several_images_is_refused(tmp_path):
+    for index in range(4):
+        write_image(tmp_path / "a" / f"{index}.png", index)
+        write_image(tmp_path / "b" / f"{index}.png", 10 + index)
+    frames = [Image.fromarray(np.full((6, 5), value, np.uint8)) for value in (1, 2)]
+    frames[0].save(tmp_path / "b" / "two.tif", save_all=True, append_images=frames[1:])
+    with pytest.raises(DataError, match=r"two\.tif: the file holds 2 images; keep the one that is meant"):
+        load_training_data(str(tmp_path), None, cache_dir=tmp_path / ".cache")
