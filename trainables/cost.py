@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from trainables.augmentation import ResidentImages
 from trainables.config import TrialConfig
 from trainables.devices import device_for
+from trainables.memory import first_images
 from trainables.training import Trainer
 from trainables.trial_data import TrialData
 
@@ -70,14 +70,7 @@ def measure_costs(configs: Sequence[Mapping[str, Any]], data: TrialData, threads
 
 
 def _cost(config: TrialConfig, data: TrialData, device: torch.device) -> TrialCost:
-    assert data.validation_images is not None
-    assert data.validation_labels is not None
-
-    def first(count: int, part: str) -> ResidentImages:
-        images, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
-        return ResidentImages(images[:count], labels[:count], data.mean, data.std, device)
-
-    train, validation = first(STEPS * config.batch_size, "train"), first(JUDGED, "validation")
+    train, validation = first_images(data, STEPS * config.batch_size, JUDGED, device)
     trainer = Trainer(config, train, validation, data.num_classes)
     record = trainer.train_epoch()
     batch_size = min(config.batch_size, len(train))

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from trainables.augmentation import ResidentImages
@@ -91,12 +92,21 @@ def measure_need(configs: Sequence[Mapping[str, Any]], data: TrialData, further_
 
 def train_a_little(config: TrialConfig, data: TrialData, device: torch.device) -> dict[str, Any]:
     """Train a few full batches and evaluate one, and return the record of that very short epoch."""
+    train, validation = first_images(data, STEPS * config.batch_size, EVALUATION_BATCH_SIZE, device)
+    return Trainer(config, train, validation, data.num_classes).train_epoch()
+
+
+def first_images(
+    data: TrialData, trained: int, judged: int, device: torch.device
+) -> tuple[ResidentImages, ResidentImages]:
+    """Return the first training and the first validation images, at most so many, on a device."""
     assert data.validation_images is not None
     assert data.validation_labels is not None
 
-    def first(count: int, part: str) -> ResidentImages:
-        images, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
+    def first(images: np.ndarray, labels: np.ndarray, count: int) -> ResidentImages:
         return ResidentImages(images[:count], labels[:count], data.mean, data.std, device)
 
-    train, validation = first(STEPS * config.batch_size, "train"), first(EVALUATION_BATCH_SIZE, "validation")
-    return Trainer(config, train, validation, data.num_classes).train_epoch()
+    return (
+        first(data.train_images, data.train_labels, trained),
+        first(data.validation_images, data.validation_labels, judged),
+    )

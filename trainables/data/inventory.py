@@ -101,19 +101,27 @@ def _place_of(name: str) -> str:
 
 
 def _files(folder: Path, entered: set[str]) -> Iterator[str]:
-    """Yield the names of all files below a folder, relative to it; of folders behind links only those of `entered`."""
+    """Yield the names of all files below a folder, relative to it; of folders behind links only those of `entered`.
+
+    A folder that may not be looked into, such as lost+found, stands for what is in it.
+    """
     pending = [""]
     while pending:
         place = pending.pop()
-        with os.scandir(folder / place) as entries:
-            for entry in entries:
-                name = f"{place}{os.sep}{entry.name}" if place else entry.name
-                if name in OWN_FOLDERS:
-                    continue
-                if entry.is_dir(follow_symlinks=name in entered):
-                    pending.append(name)
-                else:
-                    yield name
+        try:
+            with os.scandir(folder / place) as scanned:
+                entries = list(scanned)
+        except PermissionError:
+            yield place
+            continue
+        for entry in entries:
+            name = f"{place}{os.sep}{entry.name}" if place else entry.name
+            if name in OWN_FOLDERS:
+                continue
+            if entry.is_dir(follow_symlinks=name in entered):
+                pending.append(name)
+            else:
+                yield name
 
 
 def repeats_of(images: np.ndarray, labels: np.ndarray, parts: Sequence[np.ndarray]) -> Repeats | None:

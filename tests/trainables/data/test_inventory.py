@@ -1,5 +1,6 @@
 """What is loaded, left out and said of a folder adds up to what is there, whatever is there."""
 
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -127,6 +128,23 @@ def test_a_class_folder_behind_a_link_is_read_and_not_left_out(tmp_path):
     loaded = load_training_data(str(tmp_path / "data"), None, cache_dir=tmp_path / "cache")
     assert loaded.spec.class_names == ("a", "b")
     assert [files.paths for files in loaded.left_out] == [("b/notes.txt",)]
+
+
+def test_a_folder_that_may_not_be_looked_into_is_left_out_and_ends_nothing(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        for index in range(4):
+            write_image(tmp_path / "train" / name / f"{index}.png", index + 10 * (name == "b"))
+    (tmp_path / "lost+found").mkdir()
+    scandir = os.scandir
+
+    def as_somebody_else(path):
+        if Path(path).name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", as_somebody_else)  # root may look into every folder
+    loaded = load_training_data(str(tmp_path), None, cache_dir=tmp_path / ".cache")
+    assert [files.paths for files in loaded.left_out] == [("lost+found",)]
 
 
 def test_a_folder_of_parquet_files_tells_what_else_is_there(write, tmp_path):
