@@ -5,11 +5,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.arms import default_reference
 from analysis.folders import check_run
 from tune.records import RecordError, checked_records, current_epochs, read_json
+from tune.records.bits import unpack_bits
 from tune.records.roles import ADAPTIVE, JUDGED_ON_VALIDATION
 from tune.records.schema import (
     ENDINGS,
@@ -125,6 +127,22 @@ class Run:
         """Return the accuracies of :meth:`seed_runs_of`, fractions by pair, chance for a run that failed."""
         return self.seed_runs_of(role, arm, trial_id).set_index("pair")["accuracy"].astype(float)
 
+    def correct_images(self, role: str, arm: str) -> pd.DataFrame:
+        """Return which test images the runs of :meth:`seed_runs_of` got right: a row a pair, a column an image.
+
+        Runs that failed, and those of versions that recorded no images, have none.
+
+        Raises:
+            RecordError: what is on record does not fit the number of test images.
+        """
+        tested = self.seed_runs_of(role, arm).set_index("pair")
+        tested = tested[tested["correct_bits"].notna() & tested["confusion"].notna()]
+        bits = {
+            pair: unpack_bits(text, int(np.sum(confusion)))
+            for pair, text, confusion in zip(tested.index, tested["correct_bits"], tested["confusion"], strict=True)
+        }
+        return pd.DataFrame.from_dict(bits, orient="index")
+
     def arms(self, role: str) -> list[str]:
         """Return the arms that have a run in a role: losses in the order asked for, then others by name."""
         found = {arm for other, arm in self._runs_by_arm if other == role}
@@ -232,7 +250,8 @@ def _trials(loss: str, events: list[dict[str, Any]], epochs: list[dict[str, Any]
 
 SEED_RUN_COLUMNS = [
     *("run_id", "role", "arm", "pair", "seed", "trial_id", "config", "epochs", "seconds", "val_accuracy"),
-    *("test_accuracy", "test_loss", "confusion", "angle_histograms", "curve", "error", "time", "accuracy", "failed"),
+    *("test_accuracy", "test_loss", "confusion", "class_accuracy", "correct_bits", "angle_histograms", "curve"),
+    *("error", "time", "accuracy", "failed"),
 ]
 
 

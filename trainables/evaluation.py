@@ -1,14 +1,16 @@
 """What a trained model is asked once, on images that took no part in its making: accuracy, confusion, angles."""
 
+import base64
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from trainables.losses.margin_softmax import directions
 
-__all__ = ["ANGLE_BINS", "angle_between", "angles_to_centres", "confusion_matrix", "examine"]
+__all__ = ["ANGLE_BINS", "angle_between", "angles_to_centres", "confusion_matrix", "examine", "pack_bits"]
 
 ANGLE_BINS = 90  # of 2 degrees
 
@@ -24,20 +26,33 @@ def examine(before: Tensor, after: Tensor, logits: Tensor, labels: Tensor) -> di
 
     Returns:
         ``test_accuracy`` and ``test_loss`` (mean cross-entropy of the logits); ``confusion``, C x C counts, rows true
-        and columns predicted; ``angle_histograms``, by ``before`` and ``after``, then by ``own`` and
-        ``nearest_other``, counts in ANGLE_BINS equal bins over [0, pi] rad. If the loss is not finite, accuracy and
-        loss are NaN, and there is nothing else.
+        and columns predicted; ``class_accuracy``, of each class's images, None where there are none;
+        ``correct_bits``, which images were classified correctly, by :func:`pack_bits`; ``angle_histograms``, by
+        ``before`` and ``after``, then by ``own`` and ``nearest_other``, counts in ANGLE_BINS equal bins over
+        [0, pi] rad. If the loss is not finite, accuracy and loss are NaN, and there is nothing else.
     """
     loss = F.cross_entropy(logits, labels)
     if not torch.isfinite(loss):
         return {"test_accuracy": float("nan"), "test_loss": float("nan")}
     predictions = logits.argmax(1)
+    correct = predictions == labels
+    confusion = confusion_matrix(predictions, labels, logits.shape[1])
     return {
-        "test_accuracy": (predictions == labels).double().mean().item(),
+        "test_accuracy": correct.double().mean().item(),
         "test_loss": loss.item(),
-        "confusion": confusion_matrix(predictions, labels, logits.shape[1]),
+        "confusion": confusion,
+        "class_accuracy": [row[label] / sum(row) if sum(row) else None for label, row in enumerate(confusion)],
+        "correct_bits": pack_bits(correct),
         "angle_histograms": {"before": _angle_histograms(before, labels), "after": _angle_histograms(after, labels)},
     }
+
+
+def pack_bits(bits: Tensor) -> str:
+    """Return (N,) truth values as a text: base64 of bytes, the first bit being the highest of the first byte.
+
+    The last byte is filled up by zeros; :func:`tune.records.bits.unpack_bits` reads it.
+    """
+    return base64.b64encode(np.packbits(bits.cpu().numpy()).tobytes()).decode()
 
 
 def confusion_matrix(predictions: Tensor, labels: Tensor, num_classes: int) -> list[list[int]]:

@@ -1,5 +1,6 @@
 """An invented confirmation on paired seeds; see example_run."""
 
+import base64
 import math
 from typing import Any
 
@@ -88,7 +89,7 @@ class ConfirmationWriter:
                 "val_accuracy": None,
                 "test_accuracy": accuracy,
                 "test_loss": loss_at(accuracy),
-                "confusion": _confusion(example, accuracy),
+                **_of_test_images(_confusion(example, accuracy), seed),
                 "angle_histograms": _angles(example, config["loss"]),
             }
         )
@@ -157,6 +158,8 @@ class ConfirmationWriter:
             "seconds": sum(row["seconds"] for row in curve),
             "test_loss": None,
             "confusion": None,
+            "class_accuracy": None,
+            "correct_bits": None,
             "angle_histograms": None,
             "curve": curve,
             "error": None,
@@ -183,6 +186,17 @@ def _control(arm: str, config: dict[str, Any]) -> dict[str, Any]:
 def _of_images(accuracy: float, images: int) -> float:
     """Return the nearest accuracy that so many images can have."""
     return float(np.clip(round(accuracy * images), 0, images) / images)
+
+
+def _of_test_images(confusion: list[list[int]], seed: int) -> dict[str, Any]:
+    """Return what goes with counts: accuracy by class, and images of which the same ones are hard in all runs."""
+    correct, rng = [], np.random.default_rng(seed)
+    for label, row in enumerate(confusion):
+        difficulty = np.linspace(0, 1, sum(row)) + rng.normal(0, 0.1, size=sum(row))
+        correct.append(np.argsort(np.argsort(difficulty)) < row[label])
+    bits = base64.b64encode(np.packbits(np.concatenate(correct)).tobytes()).decode()
+    by_class = [row[label] / sum(row) for label, row in enumerate(confusion)]
+    return {"confusion": confusion, "class_accuracy": by_class, "correct_bits": bits}
 
 
 def _confusion(example: Example, accuracy: float) -> list[list[int]]:

@@ -247,3 +247,26 @@ def test_the_example_is_the_same_again(tmp_path, example_run):
     recorded = again.trials[again.trials["loss"] == "adaloss"]["state"].tolist()
     assert [states[trial.state.name] for trial in study.trials] == recorded
     assert all(trial.intermediate_values for trial in study.trials)
+
+
+def test_which_images_were_right_is_a_row_a_pair(example_run):
+    run = load_run(example_run())
+    correct, accuracies = run.correct_images("winner", "adaloss"), run.accuracies("winner", "adaloss")
+    assert correct.index.tolist() == accuracies.index.tolist()
+    assert correct.shape[1] == 10_000
+    assert correct.mean(axis=1).tolist() == pytest.approx(accuracies.tolist())
+
+
+def test_a_run_that_failed_or_is_of_an_earlier_version_has_no_images(new_run):
+    run = new_run()
+    run.seed_run("winner", "arcface", 0, 0.9)
+    run.seed_run("winner", "arcface", 1, None)
+    assert load_run(run.folder).correct_images("winner", "arcface").empty
+
+
+def test_images_that_do_not_fit_the_counts_are_an_error(new_run):
+    run = new_run()
+    confusion = [[9 if row == column == 0 else 0 for column in range(10)] for row in range(10)]
+    run.seed_run("winner", "arcface", 0, 0.9, confusion=confusion, correct_bits="7w==")
+    with pytest.raises(RecordError, match="8, not 9"):
+        load_run(run.folder).correct_images("winner", "arcface")

@@ -1,5 +1,6 @@
 """The examination: angles against plain geometry, counts against loops, and a trainer that is the same afterwards."""
 
+import base64
 import copy
 import math
 from typing import Any
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from tests.trainables.small_trials import CPU, NARROW, assert_same, numbers, resident, trainer_of
 from trainables.augmentation import ResidentImages
 from trainables.data import TrainingData
-from trainables.evaluation import ANGLE_BINS, angle_between, angles_to_centres, confusion_matrix, examine
+from trainables.evaluation import ANGLE_BINS, angle_between, angles_to_centres, confusion_matrix, examine, pack_bits
 from trainables.registry import MODELS
 from trainables.training import STATISTICS_BATCHES, Trainer
+from tune.records import RecordError
+from tune.records.bits import unpack_bits
 
 pytestmark = pytest.mark.usefixtures("narrow_model", "one_thread")
 
@@ -100,6 +103,20 @@ def test_confusion_has_rows_of_true_classes() -> None:
     assert confusion_matrix(predictions, labels, 4) == [[1, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0], [2, 0, 0, 0]]
 
 
+@given(st.lists(st.booleans(), max_size=40))
+def test_bits_that_are_packed_are_the_same_when_they_are_unpacked(bits: list[bool]) -> None:
+    assert unpack_bits(pack_bits(torch.tensor(bits, dtype=torch.bool)), len(bits)).tolist() == bits
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "says"),
+    [("%", 8, "no base64"), ("AAA=", 8, "16, not 8"), ("", 1, "0, not 1"), ("/w==", 7, "more bits")],
+)
+def test_bits_that_nobody_packed_are_refused(text: str, count: int, says: str) -> None:
+    with pytest.raises(RecordError, match=says):
+        unpack_bits(text, count)
+
+
 def test_a_known_case_in_all_its_parts() -> None:
     # Class 0 lies at angles of -10 and 10 degrees, class 2 at 180 and at 180: the nearest other is the other one.
     def at(*degrees: float) -> torch.Tensor:
@@ -112,6 +129,8 @@ def test_a_known_case_in_all_its_parts() -> None:
     per_image = [math.log(math.exp(5) + 2) - 5] * 3 + [math.log(math.exp(5) + 2)]
     assert result["test_loss"] == pytest.approx(np.mean(per_image))
     assert result["confusion"] == [[1, 0, 1], [0, 0, 0], [0, 0, 2]]
+    assert result["class_accuracy"] == [0.5, None, 1.0]
+    assert base64.b64decode(result["correct_bits"]) == bytes([0b10110000])
     assert set(result["angle_histograms"]) == {"before", "after"}
     counted = {
         (when, of): {2 * i: count for i, count in enumerate(counts) if count}
@@ -138,6 +157,7 @@ def test_every_image_is_counted_once_in_each_histogram() -> None:
     assert sum(expected["own"]) == sum(expected["nearest_other"]) == 500
     assert np.sum(result["confusion"]) == 500
     assert np.trace(result["confusion"]) / 500 == result["test_accuracy"]
+    assert unpack_bits(result["correct_bits"], 500).mean() == result["test_accuracy"]
 
 
 def test_a_single_class_has_no_other() -> None:

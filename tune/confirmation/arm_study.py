@@ -229,6 +229,8 @@ class ArmStudy:
                 "test_accuracy": result.get("test_accuracy"),
                 "test_loss": result.get("test_loss"),
                 "confusion": result.get("confusion"),
+                "class_accuracy": result.get("class_accuracy"),
+                "correct_bits": result.get("correct_bits"),
                 _ANGLES: _angle_histograms(result),
                 "curve": curve,
                 **self._places.pop(number),

@@ -207,6 +207,9 @@ def seed_run_fields(classes: int) -> Fields:
     def is_confusion(value: Any) -> bool:
         return _is_counts(value, (classes, classes))
 
+    def is_by_class(value: Any) -> bool:
+        return isinstance(value, list) and len(value) == classes and all(map(_or_none(_is_share), value))
+
     return {
         "run_id": _TEXT,
         "role": (lambda value: value in ROLES, f"one of {', '.join(ROLES)}", True),
@@ -221,6 +224,8 @@ def seed_run_fields(classes: int) -> Fields:
         "test_accuracy": _OPTIONAL_SHARE,
         "test_loss": _OPTIONAL_NUMBER,
         "confusion": (_or_none(is_confusion), f"a table of {classes} x {classes} counts or null", False),
+        "class_accuracy": (_or_none(is_by_class), f"a list of {classes} shares between 0 and 1 or null", False),
+        "correct_bits": _OPTIONAL_TEXT,
         "angle_histograms": (_or_none(_is_histograms), f"histograms of {ANGLE_BINS} counts or null", False),
         "curve": (_or_none(_is_curve), "a list of epochs or null", False),
         "error": _OPTIONAL_TEXT,

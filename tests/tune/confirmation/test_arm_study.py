@@ -40,6 +40,8 @@ def examined(accuracy=0.8):
         "test_accuracy": accuracy,
         "test_loss": 0.3,
         "confusion": [[3, 1], [0, 4]],
+        "class_accuracy": [0.75, 1.0],
+        "correct_bits": "7w==",
         **{f"angle_histograms/{when}/{of}": [1, 2] for when in ("before", "after") for of in ("own", "nearest_other")},
     }
 
@@ -72,6 +74,8 @@ def test_a_run_is_recorded_once_with_all_that_belongs_to_it(tmp_path):
         "test_accuracy": 0.8,
         "test_loss": 0.3,
         "confusion": [[3, 1], [0, 4]],
+        "class_accuracy": [0.75, 1.0],
+        "correct_bits": "7w==",
         "angle_histograms": {when: {"own": [1, 2], "nearest_other": [1, 2]} for when in ("before", "after")},
         "error": None,
     }

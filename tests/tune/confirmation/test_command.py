@@ -12,6 +12,7 @@ from tests.tune.happenings import let_happen
 from tune import confirm, run_search
 from tune.confirmation.arms import CONTROLS
 from tune.records import read_json, read_records, write_json
+from tune.records.bits import unpack_bits
 
 pytestmark = pytest.mark.cluster
 
@@ -68,6 +69,7 @@ def test_what_was_tested_has_a_confusion_and_angles_of_all_test_images(confirmed
         assert sum(map(sum, confusion)) == 297
         correct = sum(confusion[label][label] for label in range(10))
         assert correct / 297 == pytest.approx(result["test_accuracy"])
+        assert unpack_bits(result["correct_bits"], 297).sum() == correct
         for when in ("before", "after"):
             for of in ("own", "nearest_other"):
                 counts = result["angle_histograms"][when][of]
