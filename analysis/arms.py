@@ -21,7 +21,6 @@ __all__ = [
     "compared",
     "compared_draws",
     "compared_speeds",
-    "default_reference",
     "looks_of",
     "name_of",
 ]
@@ -138,13 +137,6 @@ class Pair:
     kind: Kind
     first: str
     second: str
-
-
-def default_reference(losses: Sequence[str]) -> str:
-    """Return what the losses of a run are held against unless it says otherwise; "" for no losses."""
-    if "arcface" in losses and not {"adaloss", "adaloss_per_class"}.isdisjoint(losses):
-        return "arcface"
-    return losses[0] if losses else ""
 
 
 def compared(losses: Sequence[str], reference: str, controls: Sequence[str] = ()) -> list[Pair]:

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.arms import default_reference
 from analysis.folders import check_run
 from tune.records import RecordError, checked_records, current_epochs, read_json
 from tune.records.bits import unpack_bits
-from tune.records.roles import ADAPTIVE, JUDGED_ON_VALIDATION
+from tune.records.roles import ADAPTIVE, JUDGED_ON_VALIDATION, default_reference
 from tune.records.schema import (
     ENDINGS,
     EPOCHS_FILE,
     RUN_FIELDS,
     RUN_FILE,
+    RUN_FILE_FIELDS,
     RUN_FORMAT,
     SEED_EPOCH_FIELDS,
     SEED_EPOCHS_FILE,
@@ -197,6 +197,7 @@ def _load_info(path: Path) -> dict[str, Any]:
         if not isinstance(part, dict):
             raise RecordError(f"{path}: '{key}' is not an object; the file was damaged or edited")
         check_fields(f"{path}, {key}", part, fields)
+    check_fields(str(path), info, RUN_FILE_FIELDS)
     for loss in info["settings"]["losses"]:
         space = info["search_spaces"].get(loss) if isinstance(info["search_spaces"], dict) else None
         if not isinstance(space, dict) or not isinstance(space.get("dimensions"), int):

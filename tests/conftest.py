@@ -15,8 +15,8 @@ from tune.console import run_command
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Beside another process of tests, threads that wait for each other's cores are slower than one (2.7 times and more,
-    # as seen), and Ray's workers, which yield to everything, would hardly get on.
-    os.environ.update(OMP_NUM_THREADS="1", RAY_worker_niceness="0")
+    # as seen).
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 # What torch, Ray and plotly make when they are imported lives as long as the process: one look at it is enough.
 gc.set_threshold(100_000, 20, 20)

@@ -77,7 +77,7 @@ def project(tmp_path_factory):
 def test_an_interrupted_search_goes_on_from_its_checkpoint(project):
     folder = project.folder / "results" / "interrupted"
     before = LossRecords(folder / "arcface").read_epochs()
-    done = project.run("tune/run_search.py", "--resume", "--name", "interrupted")
+    done = project.run("tune/run_search.py", "--resume", "--max-concurrent", 1, "--name", "interrupted")
     assert (done.returncode, done.stderr) == (0, "")
     epochs = LossRecords(folder / "arcface").read_epochs()
     assert epochs[: len(before)] == before
@@ -95,7 +95,9 @@ def test_a_finished_run_is_extended_and_confirmed_further(project):
     folder = project.folder / "results" / "finished"
     trials = {loss: LossRecords(folder / loss).read_epochs() for loss in ("arcface", "adaloss", "softmax")}
     confirmed = (folder / "confirm.jsonl").read_bytes()
-    done = project.run("tune/run_search.py", "--extend", 1, "--confirm-seeds", 3, "--name", "finished")
+    done = project.run(
+        "tune/run_search.py", "--extend", 1, "--confirm-seeds", 3, "--max-concurrent", 1, "--name", "finished"
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert (folder / "confirm.jsonl").read_bytes().startswith(confirmed)
     for loss, epochs in trials.items():

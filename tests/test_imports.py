@@ -37,8 +37,12 @@ ARROWS = {
     },
     "tune.session": {
         *("trainables", "tune.cluster", "tune.interruption", "tune.run_file", "tune.settings", "tune.storage"),
+        "tune.trials",
     },
-    "tune.execution": {"trainables", "tune.cluster", "tune.full_disk", "tune.session", "tune.storage", "tune.study"},
+    "tune.execution": {
+        *("trainables", "tune.cluster", "tune.full_disk", "tune.interruption", "tune.session", "tune.storage"),
+        "tune.study",
+    },
     "tune.loggers": {"search_spaces", "trainables", "tune.records", "tune.storage.url"},
     "tune.search": {
         *("search_spaces", "tune.execution", "tune.records", "tune.run_file", "tune.session", "tune.settings"),
@@ -49,7 +53,7 @@ ARROWS = {
         *("tune.settings", "tune.storage", "tune.study", "tune.trials"),
     },
     "tune.run": {
-        *("tune.confirmation", "tune.console", "tune.search", "tune.session", "tune.settings"),
+        *("tune.confirmation", "tune.console", "tune.execution", "tune.search", "tune.session", "tune.settings"),
         "tune.storage",
     },
     "tune.plan": {
@@ -181,12 +185,13 @@ def test_what_reads_records_or_describes_spaces_needs_neither_ray_nor_torch(part
 
 
 def names_of_ray() -> list[tuple[str, str, str | None]]:
-    return sorted(
+    found = [
         (module, source, name)
         for module, path in MODULES.items()
         for source, name in Imports(path.read_text()).found
         if is_within(source, {"ray"})
-    )
+    ]
+    return sorted(found, key=str)
 
 
 def is_interface(source: str, name: str | None) -> bool:

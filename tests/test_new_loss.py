@@ -60,7 +60,8 @@ COSFACE_LIKE = SearchSpace(
 '''
 BUDGET = (
     "--dataset", "digits", "--loss", "arcface", "--loss", NAME, "--trials", 2, "--max-epochs", 1, "--grace-epochs", 1,
-    "--batch-size", 64, "--train-size", 320, "--confirm-seeds", 2, "--robustness", 1,
+    "--batch-size", 64, "--train-size", 320, "--max-concurrent", 1, "--candidates", 1, "--candidate-seeds", 2,
+    "--confirm-seeds", 2, "--robustness", 1,
 )  # fmt: skip
 
 

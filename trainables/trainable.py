@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import tempfile
 import time
 import traceback
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.fs
+import ray
 from ray import tune as ray_tune
 
 from trainables.config import TrialConfig
@@ -48,24 +50,26 @@ class MarginTrainable(ray_tune.Trainable):
     """Trains one configuration of one loss.
 
     The configuration has ``trial`` (fields of TrialConfig), ``trial_id``, ``checkpoint`` (path or URI of a checkpoint
-    folder to go on from, or None), ``threads`` and ``gpus``, the trial's share of a GPU: with none it runs on the CPU.
-    ``checkpoint_interval_s`` is how many seconds are at least between two checkpoints of a trial under way.
+    folder to go on from, or None), ``data`` (a TrialData, or where it lies in Ray's object store), ``threads`` and
+    ``gpus``, the trial's share of a GPU: with none it runs on the CPU. ``checkpoint_interval_s`` is how many seconds
+    are at least between two checkpoints of a trial under way, ``niceness`` how far its process gives way to others.
 
     An exception in a trial is the trial's result, not the actor's end: it is reported as ``error``, so it is on record
     and is not tried again. Only the loss of a worker makes Ray run the trial again.
     """
 
-    def setup(self, config: dict[str, Any], *, data: TrialData) -> None:
-        """Place the data on the device, once an actor, and prepare the first trial."""
+    def setup(self, config: dict[str, Any]) -> None:
+        """Prepare the first trial of this process."""
         import torch
 
         self._device: torch.device | None = None
         torch.backends.cudnn.deterministic = True
-        self._data = data
+        self._data_from: TrialData | ray.ObjectRef | None = None
         self._placed: PlacedData | None = None
         self._trainer: Trainer | None = None
         self._has_lost_gpu = False
         self._is_warm = False
+        self._take(config["data"])
         self._prepare(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -77,6 +81,7 @@ class MarginTrainable(ray_tune.Trainable):
         self._has_lost_gpu = self._loses_gpu()
         if not self._has_lost_gpu:
             self._keep_imports()
+            self._take(new_config["data"])
             self._prepare(new_config)
         return True
 
@@ -118,12 +123,13 @@ class MarginTrainable(ray_tune.Trainable):
         self._checkpoint_interval_s = config.get("checkpoint_interval_s", CHECKPOINT_INTERVAL_S)
         self._last_checkpoint_time = time.monotonic()
         self._release()
+        _give_way(config.get("niceness", 0))
         # Ray exports OMP_NUM_THREADS, on launched clusters always as 1; the trial's own share is what counts.
         torch.set_num_threads(config["threads"])
         try:
             self._device = device_for(gpus)
             self._place["device"] = device_name(self._device)
-            if self._placed is None:  # for the first trial, or where there was no room for an earlier one's
+            if self._placed is None:  # for the first trial with this data, or where there was no room for it before
                 self._placed = PlacedData.of(self._data, self._device)
             trial = TrialConfig.from_dict(config["trial"])
             self._trainer = Trainer(trial, self._placed.train, self._placed.validation, self._data.num_classes)
@@ -134,6 +140,14 @@ class MarginTrainable(ray_tune.Trainable):
                     self._load(file.read())
         except Exception as error:  # noqa: BLE001  reported by the first step: setup has no way to report
             self._broke(error)
+
+    def _take(self, data: "TrialData | ray.ObjectRef") -> None:
+        """Read other data than that of the trial before; what is placed on the device stays if it is the same."""
+        self.config.pop("data", None)  # Ray sends the configuration back with every result
+        if self._data_from is None or self._data_from != data:
+            self._placed = None
+            self._data: TrialData = ray.get(data) if isinstance(data, ray.ObjectRef) else data
+            self._data_from = data
 
     def _broke(self, error: Exception) -> None:
         from trainables.devices import is_out_of_memory
@@ -234,6 +248,12 @@ class MarginTrainable(ray_tune.Trainable):
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _give_way(niceness: int) -> None:
+    """Have this process give way to others as far as it is asked to; only root could take that back."""
+    if hasattr(os, "setpriority") and niceness > os.getpriority(os.PRIO_PROCESS, 0):
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
 
 
 def _save(value: dict[str, Any], path: Path) -> str:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["DiskFullError", "LeaveRay", "full_disk_said", "is_full_disk", "leaving_when_full"]
+__all__ = ["DiskFullError", "LeaveRay", "full_disk_said", "is_full_disk", "leaving", "leaving_when_full"]
 
 _ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 _IN_TEXT = re.compile("|".join(rf"\[Errno {number}\]" for number in _ERRNOS), re.IGNORECASE)
@@ -64,6 +64,15 @@ def leaving_when_full(trial_error: str | None = None) -> Iterator[None]:
         if is_full_disk(error):
             raise LeaveRay from error
         raise
+
+
+@contextlib.contextmanager
+def leaving() -> Iterator[None]:
+    """Leave Ray's loop with whatever is raised in this context: it is the run's own, and no business of Ray's."""
+    try:
+        yield
+    except Exception as error:
+        raise LeaveRay from error
 
 
 @contextlib.contextmanager

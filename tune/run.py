@@ -1,21 +1,27 @@
-"""A whole run: the search, then its confirmation, on data that is loaded once and in a Ray that is entered once."""
+"""A whole run: the search, then its confirmation, on data that is loaded once and in one run of Ray's."""
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ray import tune as ray_tune
 from rich.console import Console
 
-from tune.confirmation.run import ConfirmOutcome, check_finished, run_confirmation
+from tune.confirmation.run import ConfirmOutcome, check_finished, confirmation_stages
 from tune.confirmation.stages import whole_confirmation
 from tune.console import printable
-from tune.search.run import SearchOutcome, run_search
+from tune.execution.runner import run_stages
+from tune.execution.stages import StageGenerator
+from tune.search.run import SearchOutcome, search_stages
 from tune.session import Session
 from tune.settings import ConfirmSettings, SearchSettings, check_new, check_output
-from tune.storage.studies import open_database
+from tune.storage.checkpoints import CheckpointStore
+from tune.storage.studies import StudyPlace, open_database
 
 __all__ = ["RunOutcome", "confirm_run", "search_and_confirm"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,18 +66,22 @@ def search_and_confirm(
         check_new(settings)
     session = Session(settings, is_tested=confirmation is not None, console=console, callbacks=callbacks)
     dataset = session.data.spec.name
-    with (
-        open_database(session.settings, dataset, session.interruption, console, resume=resume) as place,
-        session.connected(),
-    ):
+
+    def stages(place: StudyPlace) -> StageGenerator[RunOutcome]:
         later = whole_confirmation(session.settings, confirmation, session.data)
-        searched = run_search(session, place, confirmation, resume=resume, later=later)
+        searched = yield from search_stages(session, place, confirmation, resume=resume, later=later)
         for loss, error in searched.failures.items():
             print(f"error: every trial of {loss} failed; the first: {printable(error)}", file=sys.stderr)
         has_winners = len(searched.failures) < len(settings.losses)
         if confirmation is None or searched.interrupted or searched.unreachable or not has_winners:
             return RunOutcome(searched)
-        return RunOutcome(searched, run_confirmation(session, confirmation))
+        return RunOutcome(searched, (yield from confirmation_stages(session, confirmation)))
+
+    with (
+        open_database(session.settings, dataset, session.interruption, console, resume=resume) as place,
+        session.connected(),
+    ):
+        return _run(stages(place), session)
 
 
 def confirm_run(
@@ -86,4 +96,11 @@ def confirm_run(
     check_finished(settings)
     session = Session(settings, is_tested=True, console=console, callbacks=callbacks)
     with session.connected():
-        return run_confirmation(session, asked)
+        return _run(confirmation_stages(session, asked), session)
+
+
+def _run(stages: StageGenerator[T], session: Session) -> T:
+    outcome = run_stages(stages, session)
+    for root in (session.settings.checkpoint_root, session.settings.confirm_checkpoint_root):
+        CheckpointStore(root).remove_if_empty()
+    return outcome

@@ -16,7 +16,7 @@ from trainables.errors import UserError
 from tune import provenance
 from tune.cluster.slots import Slots
 from tune.records import read_json, write_json
-from tune.records.schema import REPEATED_TEST_IMAGES, RUN_FILE, RUN_FORMAT
+from tune.records.schema import ADDED_LOSSES, REPEATED_TEST_IMAGES, RUN_FILE, RUN_FORMAT
 from tune.settings import ConfirmSettings, SearchSettings
 
 __all__ = ["add_confirmation", "locked", "note_repeated_test_images", "running_command", "write_run_file"]
@@ -65,6 +65,8 @@ def write_run_file(
     """
     path = settings.folder / RUN_FILE
     earlier = _checked(path, settings, data) if resume else {"invocations": []}
+    known = earlier.get("settings", {}).get("losses", settings.losses)
+    added = {loss: {"time": time.time()} for loss in settings.losses if loss not in known}
     spaces = {
         loss: {"dimensions": len(SEARCH_SPACES[loss].parameters), "parameters": SEARCH_SPACES[loss].describe()}
         for loss in settings.losses
@@ -76,6 +78,7 @@ def write_run_file(
         "dataset": {**earlier.get("dataset", {}), **_dataset(settings, data)},
         "search_spaces": spaces,
         "studies": dict(studies),
+        ADDED_LOSSES: {**earlier.get(ADDED_LOSSES, {}), **added},
         "invocations": [*earlier["invocations"], {"part": "search", "resumed": resume, "time": time.time(), **command}],
     }
     if confirmation is not None:  # on record already now, so that a search that is killed knows what was to follow

@@ -36,7 +36,10 @@ _CONFIRMATION = {
     "controls": "controls",
     "robustness": "robustness",
 }
-_NO_SETTINGS = {"context", "resume", "extend", "no_confirm", "tensorboard", "mlflow", "dry_run", *_CONFIRMATION}
+_NO_SETTINGS = {
+    *("context", "resume", "add_loss", "extend", "no_confirm", "tensorboard", "mlflow", "dry_run"),
+    *_CONFIRMATION,
+}
 _FIELDS = {  # options whose field has another name
     "loss": "losses",
     "time_budget": "time_budget_min",
@@ -111,6 +114,9 @@ def main(
         float,
         typer.Option(metavar="SECONDS", help="at least between two checkpoints of a trial; its end always has one"),
     ] = 5.0,
+    niceness: Annotated[
+        int, typer.Option(help="how far trials give way to other programs on their machine, 0 (not at all) to 19")
+    ] = 0,
     study_storage: Annotated[
         str | None,
         typer.Option(
@@ -152,6 +158,14 @@ def main(
         bool, typer.Option("--dry-run", help="print the plan of the run, with its bytes and its time, and end")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted run")] = False,
+    add_loss: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LOSS",
+            help="with --resume: give the run a further loss, with the budget, the split and the paired seeds of the "
+            "others; repeatable",
+        ),
+    ] = None,
     extend: Annotated[
         int | None, typer.Option(metavar="N", help="go on with a finished run and try N more configurations per loss")
     ] = None,
@@ -173,6 +187,8 @@ def main(
         raise UserError(f"--no-confirm leaves out what {options} asks for; choose one")
     confirmation: ConfirmSettings | None = ConfirmSettings(**asked)
     resuming = resume or extend is not None
+    if add_loss and not resuming:
+        raise UserError("--add-loss gives an existing run a further loss, with --resume; a new run takes --loss")
     if resuming and dry_run:
         raise UserError("--dry-run plans a new run; leave it out to go on with one, which says how much time is left")
     if resuming:
@@ -182,7 +198,7 @@ def main(
             del given["study_storage"]  # the variable is for new runs; this one has a file of its own
         if _source(context, "storage") == "ENVIRONMENT":
             del given["storage"]  # likewise; this one has its place
-        settings = recorded.resumed(_settings_of(given), extend)
+        settings = recorded.resumed(_settings_of(given), extend).with_further(add_loss or ())
         settings = replace(settings, output=output, name=folder.name)
         confirmation = load_confirm_settings(folder, asked)
     else:

@@ -24,6 +24,7 @@ from trainables.data import (
 )
 from trainables.errors import UserError
 from trainables.registry import MODELS, default_model
+from trainables.trial_data import TrialData
 from tune.cluster.connection import connect
 from tune.cluster.gpu_share import slots_for
 from tune.cluster.node_check import NodeCheck
@@ -32,6 +33,7 @@ from tune.interruption import Interruption
 from tune.run_file import locked, note_repeated_test_images, running_command
 from tune.settings import SearchSettings, default_budget
 from tune.storage.checkpoints import CheckpointStore
+from tune.trials import search_data
 
 __all__ = ["Session", "check_precision", "loaded", "object_bytes"]
 
@@ -99,6 +101,11 @@ class Session:
     def command(self) -> dict[str, Any]:
         """What runs this command, for the record; asked for once."""
         return running_command(self.slots)
+
+    @cached_property
+    def search_data(self) -> TrialData:
+        """What trials see that are judged by the validation part; all such stages share it."""
+        return search_data(self.data)
 
     def read_test_split(self) -> Split:
         """Read the test split: only once everything is chosen. What is odd about it is told.

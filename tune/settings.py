@@ -15,6 +15,7 @@ from trainables.data import DATASETS, check_dataset_name
 from trainables.errors import UserError
 from trainables.registry import MODELS
 from tune.records import read_json
+from tune.records.roles import default_reference
 from tune.records.schema import RUN_FILE
 from tune.storage.url import check_plain
 
@@ -93,6 +94,7 @@ class SearchSettings:
         study_storage: URL of a team's database for the studies, without its password, or None for the run's own file.
         reference: the loss against which the others are held, or None for ArcFace beside AdaLoss, else the first.
         checkpoint_interval_s: seconds at least between two checkpoints of a trial under way; its end always has one.
+        niceness: of the processes of trials, see nice(2); 0 is that of any program.
     """
 
     dataset: str
@@ -118,6 +120,7 @@ class SearchSettings:
     study_storage: str | None = None
     reference: str | None = None
     checkpoint_interval_s: float = 5.0
+    niceness: int = 0
 
     # A resumed run may move to another machine, but not change what is compared.
     MOVABLE = frozenset(
@@ -128,6 +131,7 @@ class SearchSettings:
             "gpus_per_trial",
             "max_concurrent",
             "checkpoint_interval_s",
+            "niceness",
             "output",
             "name",
             "address",
@@ -207,6 +211,8 @@ class SearchSettings:
                 raise UserError(f"--{option} must be positive, got {value}")
         if not 0 <= self.checkpoint_interval_s < math.inf:
             raise UserError(f"--checkpoint-interval must be 0 or more seconds, got {self.checkpoint_interval_s:g}")
+        if not 0 <= self.niceness <= 19:
+            raise UserError(f"--niceness must be between 0 and 19, got {self.niceness}")
         if self.train_size == 1:
             raise UserError("--train-size must be at least 2 (batch norm needs two), got 1")
         if self.batch_size < 2:
@@ -222,6 +228,23 @@ class SearchSettings:
             raise UserError(f"--reduction-factor must be at least 1.1, got {self.reduction_factor:g}")
         if self.seed < 0:
             raise UserError(f"--seed must be 0 or more, got {self.seed}")
+
+    def with_further(self, losses: Sequence[str]) -> "SearchSettings":
+        """Return the settings with further losses, which get the budget, the split and the seeds of the others.
+
+        The reference stays what it was.
+
+        Raises:
+            UserError: the run has one of them.
+        """
+        for loss in losses:
+            if loss in self.losses:
+                raise UserError(f"--add-loss {loss}: the run has it already")
+        return replace(
+            self,
+            losses=(*self.losses, *dict.fromkeys(losses)),
+            reference=self.reference or (default_reference(self.losses) if losses else None),
+        )
 
     def resumed(self, given: dict[str, Any], extend: int | None) -> "SearchSettings":
         """Return the settings with which a run goes on.
@@ -241,6 +264,7 @@ class SearchSettings:
             if value != mine and name not in movable:
                 option = "--loss" if name == "losses" else "--" + name.replace("_", "-")
                 hint = "; --extend N adds trials" if name == "trials" else "; leave the option out, or start a new run"
+                hint += "; --add-loss NAME adds one" if name == "losses" else ""
                 raise UserError(f"{option} {_shown(value)} differs from the run's {_shown(mine)}{hint}")
         if self.study_storage is None and given.get("study_storage") is not None:
             raise UserError(

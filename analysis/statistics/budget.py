@@ -1,5 +1,6 @@
 """What a comparison cost, and what a reader must know to weigh it."""
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ from analysis.arms import name_of
 from analysis.formatting import listed
 from analysis.load import Run
 from analysis.statistics.stats import MIN_SEEDS
+from tune.records.schema import ADDED_LOSSES, REPEATED_TEST_IMAGES
 
 __all__ = ["Spent", "caveats", "spending"]
 
@@ -77,12 +79,15 @@ def caveats(run: Run) -> list[str]:
     if run.info["dataset"]["partial"]:
         images = run.info["dataset"]["train_images"]
         found.append(f"Trained on a part of the data ({images:,} images): accuracies are below those of all of it.")
+    if repeated := run.info["dataset"].get(REPEATED_TEST_IMAGES):
+        found.append(f"{repeated:,} test images are trained on as well, pixel for pixel: accuracies are too high.")
     if run.reference != run.planned_reference:
         found.append(
             f"The reference was changed to {name_of(run.reference)} after the run was planned with "
             f"{name_of(run.planned_reference)}: a look at the results may have been the reason, and p values do not "
             "allow for that."
         )
+    found += _later_losses(run)
     for row in spending(run):
         if row.trials < row.trials_asked:
             found.append(f"{name_of(row.name)} has {row.trials} of {row.trials_asked} trials.")
@@ -92,6 +97,19 @@ def caveats(run: Run) -> list[str]:
     failed = [f"{row.failed_runs} of {row.runs} ({name_of(row.name)})" for row in spending(run) if row.failed_runs]
     if failed:
         found.append(f"Runs of the confirmation that failed and count at chance: {listed(failed)}.")
+    return found
+
+
+def _later_losses(run: Run) -> list[str]:
+    tested = run.seed_runs[run.seed_runs["role"].isin(_TESTED)]
+    found = []
+    for loss, added in (run.info.get(ADDED_LOSSES) or {}).items():
+        others = tested[(tested["time"] < added["time"]) & (tested["arm"] != loss)]
+        when = time.strftime("%Y-%m-%d", time.gmtime(added["time"]))
+        known = f", when {len(others)} test results of the others were known" if len(others) else ""
+        found.append(
+            f"{name_of(loss)} was added on {when}{known}: that it is compared at all was not planned with the rest."
+        )
     return found
 
 

@@ -15,11 +15,10 @@ from analysis.arms import (
     compared,
     compared_draws,
     compared_speeds,
-    default_reference,
     looks_of,
     name_of,
 )
-from tune.records.roles import CONTROLS
+from tune.records.roles import CONTROLS, default_reference
 
 DEFAULT = ("arcface", "adaloss", "softmax")
 loss_lists = st.lists(st.sampled_from(["arcface", "adaloss", "adaloss_per_class", *BASELINES, "a", "b"]), unique=True)

@@ -36,10 +36,13 @@ def trial_data(digits: TrainingData, *, judged: bool = True, tested: bool = Fals
 
 def actor_of(data: TrialData) -> Actor:
     class WithData(MarginTrainable):
-        """What `ray_tune.with_parameters` makes, without an object store."""
+        """Is given its data with each trial, without an object store."""
 
-        def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
-            super().setup(config, data=data)
+        def setup(self, config: dict[str, Any]) -> None:
+            super().setup({**config, "data": data})
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            return super().reset_config({**new_config, "data": data})
 
     return WithData
 

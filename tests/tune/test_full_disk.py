@@ -13,11 +13,13 @@ import pytest
 import sqlalchemy
 from ray.tune import TuneError
 
+from tests.tune.execution.invented_stages import Workers, alone, stage_of, under_way
 from trainables.errors import UserError
 from tune.execution.scheduler import StudyCallback, StudyScheduler
 from tune.execution.searcher import StudySearcher
 from tune.full_disk import DiskFullError, LeaveRay, full_disk_said, is_full_disk, leaving_when_full
 from tune.records import RecordFile, read_json, read_records, write_json
+from tune.study import Suggestion, TrialCounts
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 RAY_SAYS = (
@@ -152,7 +154,7 @@ class Study:
 
     def __init__(self, full):
         self._full, self.told = full, []
-        self.counts = SimpleNamespace(started=0, requeued=set())
+        self.counts = TrialCounts(1)
 
     def _note(self, what):
         if self._full:
@@ -161,6 +163,7 @@ class Study:
 
     def ask(self):
         self._note("ask")
+        return Suggestion(0, "t", {})
 
     def is_running(self, number):
         return True
@@ -184,17 +187,21 @@ def ray_trial(tmp_path, error=""):
     return SimpleNamespace(config={"study": "arcface", "number": 0, "trial_id": "t"}, local_path=str(tmp_path))
 
 
+def searcher_of(study):
+    return StudySearcher(under_way(stage_of({"arcface": study})), lambda *_: {}, lambda: False, lambda: 1, Workers())
+
+
 def hooks(study, tmp_path, error=""):
     """Everything by which Ray tells the study something."""
-    studies, trial = {"arcface": study}, ray_trial(tmp_path, error)
-    scheduler, callback = StudyScheduler(studies, lambda: False), StudyCallback(studies)
+    stages, trial = alone(study), ray_trial(tmp_path, error)
+    scheduler, callback = StudyScheduler(stages, Workers()), StudyCallback(stages)
     result = {"epoch": 1} | ({"error": error} if error else {})
     return {
         "epoch": lambda: scheduler.on_trial_result(None, trial, result),
         "checkpoint": lambda: callback.on_trial_save(0, [], trial),
         "restarted": lambda: callback.on_trial_recover(0, [], trial),
         "given up": lambda: callback.on_trial_error(0, [], trial),
-        "ask": lambda: StudySearcher(studies, lambda *_: {}, lambda: False, lambda: 1).suggest("t"),
+        "ask": lambda: searcher_of(study).suggest("t"),
     }
 
 

@@ -163,7 +163,7 @@ def assert_a_confirmation_does_so_too(disk, command, folder):
     assert_ended_in_one_line(done, folder, f"python tune/confirm.py {folder}")
     ended = [json.loads(line)["run_id"] for line in (folder / "confirm.jsonl").read_text().splitlines()]
     assert len(ended) >= 2
-    saved = {path.parts[-3] for path in (folder / "confirm" / "checkpoints").rglob("checkpoint.json")}
+    saved = {path.parts[-3] for path in (folder / "checkpoints").rglob("checkpoint.json")}
     assert not saved & set(ended[:2])  # the checkpoint of a run that is over takes no space
     disk.free()
     done = command(folder, main=confirm.main)

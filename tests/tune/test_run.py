@@ -1,4 +1,4 @@
-"""A whole run: what follows what, on data that is loaded once and in a Ray that is entered once."""
+"""A whole run: what follows what, on data that is loaded once and in one run of Ray's."""
 
 import contextlib
 import io
@@ -46,18 +46,20 @@ def stages(monkeypatch):
     def search(session, place, confirmation, *, resume, later):
         stages.sessions.append(session)
         return stages.search
+        yield
 
     def confirmation(session, asked):
         stages.sessions.append(session)
         return CONFIRMED
+        yield
 
     genuine = tune.session.load_training_data
     monkeypatch.setattr(tune.session, "connect", connect)
     monkeypatch.setattr(tune.session, "load_training_data", load)
     monkeypatch.setattr(tune.session, "slots_for", lambda *_: Slots(1.0, 0.0, 2, 1))
     monkeypatch.setattr(tune.session, "NodeCheck", lambda root: contextlib.nullcontext())
-    monkeypatch.setattr(module, "run_search", search)
-    monkeypatch.setattr(module, "run_confirmation", confirmation)
+    monkeypatch.setattr(module, "search_stages", search)
+    monkeypatch.setattr(module, "confirmation_stages", confirmation)
     return stages
 
 
@@ -156,7 +158,8 @@ def test_a_signal_is_heard_in_the_session_and_no_longer_after_it(settings, stage
     def interrupted(session, place, confirmation, *, resume, later):
         os.kill(os.getpid(), signal.SIGTERM)
         return SearchOutcome(session.interruption.name, {})
+        yield
 
-    monkeypatch.setattr(module, "run_search", interrupted)
+    monkeypatch.setattr(module, "search_stages", interrupted)
     assert run(settings).search.interrupted == "SIGTERM"
     assert signal.getsignal(signal.SIGTERM) is before

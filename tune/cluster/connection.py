@@ -22,6 +22,7 @@ _RAY_ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_prestart_worker_first_driver": "0",  # one a core, of which trials use none: Tune gives theirs an environment
+    "RAY_worker_niceness": "0",  # beside other work, Ray's own 15 leaves trials a third of a core; --niceness is ours
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our records are the log
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the progress says what was lost, the records why

@@ -13,7 +13,9 @@
 - `ray.tune.result.EXPR_ERROR_FILE`, for :func:`error_file_name`. Without it the record of a lost worker does not say
   why it was lost.
 
-Beside imports: `starting_process_groups` relies on Ray's running Python code in its children before they become other
+Beside imports: :class:`IdleWorkers` tells the loop of Ray Tune how many idle workers to keep. Without it all but one of
+the workers of a stage end with it, and the next stage starts others: some seconds each, for what they import and load.
+`starting_process_groups` relies on Ray's running Python code in its children before they become other
 programs. Without that a signal to the program's process group ends Ray too, and the program waits for it.
 
 Why there is a Ray that others cannot reach: by default Ray's processes listen on all interfaces, and whoever reaches
@@ -26,8 +28,10 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 __all__ = [
+    "IdleWorkers",
     "error_file_name",
     "has_autoscaler",
     "private_to_this_user",
@@ -127,6 +131,39 @@ def _leave_process_group() -> None:
 
 # Python calls it in a child that runs Python code before it becomes another program, as Ray's do.
 os.register_at_fork(after_in_child=_leave_process_group)
+
+
+class IdleWorkers:
+    """Workers of Ray Tune whose trials are over, kept for trials that are still to come.
+
+    By itself Ray keeps as many as there are trials that wait; while a stage of a run ends, none does.
+
+    Args:
+        count: how many are kept at most.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._kept: tuple[Any, Any] | None = None  # Ray's cache of workers, and the resources of one
+
+    def keep(self, tune_controller: Any, trial: Any) -> None:
+        """Keep workers with the resources of a trial, from its start on.
+
+        Args:
+            tune_controller: as Ray gives it to a scheduler.
+            trial: of Ray's.
+        """
+        if self._kept is None:
+            self._kept = tune_controller._tune_controller._actor_cache, trial.placement_group_factory
+            cache, resources = self._kept
+            cache.increase_max(resources, by=self._count)
+
+    def let_go(self) -> None:
+        """Keep none any more."""
+        if self._kept is not None and self._count:
+            cache, resources = self._kept
+            cache.decrease_max(resources, by=self._count)
+            self._count = 0
 
 
 @contextlib.contextmanager

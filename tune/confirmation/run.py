@@ -11,7 +11,7 @@ from tune.confirmation.arm_study import ArmStudy, ConfirmRecords
 from tune.confirmation.arms import ADAPTIVE, Candidate
 from tune.confirmation.stages import Arms, candidate_stage, paired_stage, plan_of, run_count, tested_share
 from tune.execution.progress import Progress
-from tune.execution.runner import Stage, run_stage
+from tune.execution.stages import Stage, StageGenerator
 from tune.execution.time_left import Later, TimeLeft
 from tune.records import LossRecords, read_records, write_json
 from tune.records.schema import ENDINGS, TRIALS_FILE, winner_file
@@ -19,9 +19,9 @@ from tune.run_file import add_confirmation
 from tune.session import Session
 from tune.settings import ConfirmSettings, SearchSettings
 from tune.storage.checkpoints import CheckpointStore
-from tune.trials import search_data, test_data, trial_config
+from tune.trials import test_data, trial_config
 
-__all__ = ["ConfirmOutcome", "check_finished", "run_confirmation"]
+__all__ = ["ConfirmOutcome", "check_finished", "confirmation_stages"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class ConfirmOutcome:
     left_out: list[str]
 
 
-def run_confirmation(session: Session, asked: ConfirmSettings) -> ConfirmOutcome:
-    """Confirm what a search found, or go on with it, until it is done or interrupted.
+def confirmation_stages(session: Session, asked: ConfirmSettings) -> StageGenerator[ConfirmOutcome]:
+    """Confirm what a search found, or go on with it, stage after stage, until it is done or interrupted.
 
     Args:
         session: connected.
@@ -53,7 +53,7 @@ def run_confirmation(session: Session, asked: ConfirmSettings) -> ConfirmOutcome
     check_finished(settings)
     invocation = add_confirmation(settings, asked, session.data, session.command)
     confirmation = _Confirmation(session, asked, invocation)
-    confirmation.run()
+    yield from confirmation.stages()
     return ConfirmOutcome(
         interrupted=session.interruption.name,
         broken=confirmation.broken,
@@ -81,7 +81,8 @@ class _Confirmation:
         self._session, self._asked, self._invocation = session, asked, invocation
         self._settings = settings = session.settings
         self._records = ConfirmRecords(settings.folder)
-        self._store = CheckpointStore(settings.confirm_checkpoint_root)
+        # Earlier versions kept the checkpoints of a confirmation apart.
+        self._stores = [CheckpointStore(root) for root in (settings.confirm_checkpoint_root, settings.checkpoint_root)]
         self._chance = 1 / session.data.spec.num_classes
         self.broken: dict[str, str] = {}
         found = {
@@ -89,8 +90,8 @@ class _Confirmation:
         }
         self.candidates = {loss: candidates for loss, candidates in found.items() if candidates}
 
-    def run(self) -> None:
-        """Run what is not yet on record."""
+    def stages(self) -> StageGenerator[None]:
+        """Go through what is not yet on record."""
         settings, asked, data = self._settings, self._asked, self._session.data
         plan = plan_of(settings, asked, list(self.candidates))
         controls = Later("the controls", self._epochs_not_done(plan.controls, ("control",)))
@@ -99,7 +100,7 @@ class _Confirmation:
             tested_share(data) * (controls.epochs + self._epochs_not_done(plan.paired, ("winner", "untuned"))),
         )
         runs = candidate_stage(settings, asked, self.candidates)
-        if not self._run("candidates", runs, lambda: search_data(data), tested_runs):
+        if not (yield from self._stage("candidates", runs, lambda: self._session.search_data, tested_runs)):
             return
         winners = self._choose()
 
@@ -107,18 +108,19 @@ class _Confirmation:
         def tested() -> TrialData:  # only now that everything is chosen is the test split read
             return test_data(data, self._session.read_test_split())
 
-        if not self._run("paired seeds", paired_stage(settings, asked, winners), tested, controls):
+        if not (yield from self._stage("paired seeds", paired_stage(settings, asked, winners), tested, controls)):
             return
-        if asked.controls and ADAPTIVE in winners and not self._run_controls(winners[ADAPTIVE], tested):
+        if asked.controls and ADAPTIVE in winners and not (yield from self._controls(winners[ADAPTIVE], tested)):
             return
-        self._store.remove_all_but(())
+        for store in self._stores:
+            store.remove_all_but(())
 
     def _epochs_not_done(self, planned: Arms, roles: tuple[str, ...]) -> int:
         """Return the epochs of runs that are planned, but for as many as are on record."""
         done = sum(result["role"] in roles for result in self._records.results.values())
         return self._settings.max_epochs * max(0, run_count(planned) - done)
 
-    def _run_controls(self, winner: Candidate, tested: Callable[[], TrialData]) -> bool:
+    def _controls(self, winner: Candidate, tested: Callable[[], TrialData]) -> StageGenerator[bool]:
         data = self._session.data
         images = len(data.train.labels) + len(data.validation.labels)
         steps_per_epoch = images // min(self._settings.batch_size, images)
@@ -132,7 +134,7 @@ class _Confirmation:
         missing = [arm for arm in arms.CONTROLS if arm not in controls]
         if missing:
             self._session.say(f"no run to take margins from for {', '.join(missing)}: left out")
-        return self._run("controls", controls, tested)
+        return (yield from self._stage("controls", controls, tested))
 
     def _choose(self) -> dict[str, Candidate]:
         winners = {}
@@ -156,9 +158,15 @@ class _Confirmation:
             winners[loss] = winner
         return winners
 
-    def _run(self, name: str, runs: Arms, data: Callable[[], TrialData], later: Later | None = None) -> bool:
-        """Run a stage, which is not the last if something comes later; return whether all its runs are on record."""
-        checkpoints = self._store.newest()
+    def _stage(
+        self, name: str, runs: Arms, data: Callable[[], TrialData], later: Later | None = None
+    ) -> StageGenerator[bool]:
+        """Go through a stage, which is not the last if something comes later.
+
+        Returns:
+            Whether all its runs are on record.
+        """
+        checkpoints = {trial_id: found for store in self._stores for trial_id, found in store.newest().items()}
         studies = {
             arm: ArmStudy(
                 of_arm,
@@ -178,23 +186,23 @@ class _Confirmation:
             f"confirmation, {name}: {left} of {total} runs to go, {self._settings.max_epochs} epochs each"
         )
         by_id = {run.run_id: run for of_arm in runs.values() for run in of_arm}
-        stage = Stage(
+        yield Stage(
             name=f"{name.replace(' ', '-')}-{self._invocation:03d}",
-            storage_path=self._settings.confirm_checkpoint_root,
+            studies=studies,
             data=data(),
             to_trial=lambda suggestion: trial_config(
                 self._settings, self._session.data.spec, suggestion.config, by_id[suggestion.trial_id].seed
             ),
+            progress=Progress(
+                studies,
+                f"{self._settings.dataset}, {name} -> {self._settings.folder}",
+                self._session.console,
+                "confirmation",
+                "mean acc.",
+                TimeLeft(studies, later),
+            ),
+            is_followed=later is not None and later.epochs > 0,
         )
-        progress = Progress(
-            studies,
-            f"{self._settings.dataset}, {name} -> {self._settings.folder}",
-            self._session.console,
-            "confirmation",
-            "mean acc.",
-            TimeLeft(studies, later),
-        )
-        run_stage(stage, studies, self._session, progress)
         for study in studies.values():
             self.broken |= study.broken
         return all(run_id in self._records.results for run_id in by_id)

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ray.tune import Callback
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -20,7 +19,7 @@ REDRAW_INTERVAL_S = 0.5
 LINE_INTERVAL_S = 30.0
 
 
-class Progress(Callback):
+class Progress:
     """Shows where a part of a run stands.
 
     Args:
@@ -62,10 +61,7 @@ class Progress(Callback):
         else:
             self._say(final=True)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Ray pickles its whole set-up into tuner.pkl
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+    def update(self) -> None:
         """Show the newest state, not more often than a person can read."""
         now = time.monotonic()
         self._time_left.look(now)
@@ -75,10 +71,6 @@ class Progress(Callback):
         elif self._live is None and now - self._shown >= LINE_INTERVAL_S:
             self._say()
             self._shown = now
-
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Say that Ray lost a trial's worker and runs the trial again."""
-        self._console.print(f"{trial.config['trial_id']}: worker lost, goes on from its last checkpoint", markup=False)
 
     def say(self, line: str) -> None:
         """Print a line above the table."""

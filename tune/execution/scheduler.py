@@ -5,7 +5,6 @@ completed. Here one call takes in a result: record, study and rungs are in step 
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tune.cluster.private_ray import error_file_name
+from tune.cluster.private_ray import IdleWorkers, error_file_name
+from tune.execution.stages import Stages
 from tune.full_disk import leaving_when_full
 from tune.study import Study
 
@@ -24,24 +24,26 @@ class StudyScheduler(FIFOScheduler):
     """Lets each trial go on as long as its study says.
 
     Args:
-        studies: by name.
-        out_of_time: whether the search's time is up; trials then end with the epoch they are in.
+        stages: of the run.
+        idle_workers: told of the first trial.
         may_requeue: whether a trial that runs out of memory shares it with others, and can run again beside fewer.
     """
 
-    def __init__(
-        self, studies: Mapping[str, Study], out_of_time: Callable[[], bool], *, may_requeue: bool = False
-    ) -> None:
+    def __init__(self, stages: Stages[Any], idle_workers: IdleWorkers, *, may_requeue: bool = False) -> None:
         super().__init__()
-        self._studies = studies
-        self._out_of_time = out_of_time
+        self._stages, self._idle_workers = stages, idle_workers
         self._may_put_back = may_requeue
         self.requeued: list[str] = []  # ids of trials that ran out of memory and were put back
 
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Have Ray keep the workers of trials that are over."""
+        super().on_trial_add(tune_controller, trial)
+        self._idle_workers.keep(tune_controller, trial)
+
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Take in an epoch; Ray calls this before all other hooks."""
-        study, number = self._studies[trial.config["study"]], trial.config["number"]
-        if not study.is_running(number):  # interrupted while this epoch ran: it will be run again
+        study, number = self._stages.study_of(trial.config), trial.config["number"]
+        if study is None or not study.is_running(number):  # interrupted while this epoch ran: it will be run again
             return str(TrialScheduler.STOP)
         with leaving_when_full(result.get("error")):
             if self._may_put_back and result.get("out_of_memory"):
@@ -49,7 +51,7 @@ class StudyScheduler(FIFOScheduler):
                 study.requeue(number, result["error"])
                 return str(TrialScheduler.STOP)
             goes_on = study.on_epoch(number, result)
-            if goes_on and self._out_of_time():
+            if goes_on and self._stages.current.out_of_time():
                 study.stop(number, "time budget")
                 goes_on = False
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
@@ -60,43 +62,54 @@ class StudyScheduler(FIFOScheduler):
 
 class StudyCallback(Callback):
     """Tells the studies what Ray's schedulers do not hear of: that a checkpoint is stored, and whether a trial whose
-    worker was lost is run again or given up. Deletes checkpoints that are of no more use.
+    worker was lost is run again or given up. Deletes checkpoints that are of no more use, and shows where things stand.
 
     Args:
-        studies: by name.
+        stages: of the run.
     """
 
-    def __init__(self, studies: Mapping[str, Study]) -> None:
-        self._studies = studies
+    def __init__(self, stages: Stages[Any]) -> None:
+        self._stages = stages
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Show the newest state."""
+        if self._stages.progress is not None:
+            self._stages.progress.update()
 
     def on_trial_save(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A checkpoint is in the storage; Ray calls this before it acts on what the scheduler said of the epoch."""
-        study, number = self._studies[trial.config["study"]], trial.config["number"]
         with leaving_when_full():
-            if study.is_running(number):
-                study.on_checkpoint(number)
+            if (study := self._running(trial)) is not None:
+                study.on_checkpoint(trial.config["number"])
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Ray is done with the trial; whatever it still had to save is in the storage."""
-        study, number, checkpoint = self._studies[trial.config["study"]], trial.config["number"], trial.checkpoint
-        if checkpoint is None or study.needs_checkpoint(number):
+        study, checkpoint = self._stages.study_of(trial.config), trial.checkpoint
+        if study is None or checkpoint is None or study.needs_checkpoint(trial.config["number"]):
             return
         with contextlib.suppress(OSError):  # the storage does not answer: what is left goes at the end of the run
             checkpoint.filesystem.delete_dir(checkpoint.path)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Ray runs the trial again, from its last checkpoint."""
-        study, number, error = self._studies[trial.config["study"]], trial.config["number"], _error_of(trial)
+        error = _error_of(trial)
         with leaving_when_full(error):
-            if study.is_running(number):
-                study.on_restart(number, error)
+            if (study := self._running(trial)) is not None:
+                study.on_restart(trial.config["number"], error)
+        if self._stages.progress is not None:
+            self._stages.progress.say(f"{trial.config['trial_id']}: worker lost, goes on from its last checkpoint")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Ray gave the trial up."""
-        study, number, error = self._studies[trial.config["study"]], trial.config["number"], _error_of(trial)
+        error = _error_of(trial)
         with leaving_when_full(error):
-            if study.is_running(number):
-                study.on_error(number, error)
+            if (study := self._running(trial)) is not None:
+                study.on_error(trial.config["number"], error)
+
+    def _running(self, trial: Trial) -> Study | None:
+        """Return the study of a trial, or None where the trial does not run."""
+        study = self._stages.study_of(trial.config)
+        return study if study is not None and study.is_running(trial.config["number"]) else None
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles its whole set-up into tuner.pkl

@@ -10,6 +10,7 @@ from typing import Any
 from tune.records.roles import ROLES
 
 __all__ = [
+    "ADDED_LOSSES",
     "ENDINGS",
     "EPOCHS_FILE",
     "EPOCH_FIELDS",
@@ -18,6 +19,7 @@ __all__ = [
     "REPORT_FILE",
     "RUN_FIELDS",
     "RUN_FILE",
+    "RUN_FILE_FIELDS",
     "RUN_FORMAT",
     "SEED_EPOCHS_FILE",
     "SEED_EPOCH_FIELDS",
@@ -43,6 +45,7 @@ class RecordError(ValueError):
 
 RUN_FILE = "run.json"
 RUN_FORMAT = 1  # of run.json
+ADDED_LOSSES = "added_losses"  # in run.json: by loss, when a run that had begun was given it
 REPEATED_TEST_IMAGES = "test_images_trained_on"  # of the data set in run.json: how many, pixel for pixel
 STUDY_FILE = "study.db"
 TRIALS_FILE = "trials.jsonl"  # in a folder a loss, as the next
@@ -137,6 +140,7 @@ _COUNT = (_is_count, "a whole number, 0 or more", True)
 _SECONDS = (_is_seconds, "seconds, 0 or more", True)
 _OBJECT = (_is_object, "an object", True)
 _OPTIONAL_TEXT = (_or_none(_is_text), "text or null", False)
+_OPTIONAL_COUNT = (_or_none(_is_count), "a whole number, 0 or more", False)
 _OPTIONAL_NUMBER = (_or_none(_is_number), "a number or null", False)
 _OPTIONAL_SHARE = (_or_none(_is_share), "a share between 0 and 1 or null", False)
 _OPTIONAL_NUMBERS = (_or_none(_is_numbers), "a list of numbers or null", False)
@@ -180,13 +184,21 @@ RUN_FIELDS: dict[str, Fields] = {
         "partial": (lambda value: isinstance(value, bool), "true or false", True),
         "train_images": _COUNT,
         "classes": (_or_none(lambda value: _is_texts(value) and value), "a list of names", False),
-        "test_images": (_or_none(_is_count), "a whole number, 0 or more", False),
+        "test_images": _OPTIONAL_COUNT,
+        REPEATED_TEST_IMAGES: _OPTIONAL_COUNT,
     },
     "confirmation": {
         "seeds": (_is_count, "a whole number, 0 or more", False),
         "history": (lambda value: isinstance(value, list) and all(map(_is_object, value)), "a list of objects", False),
     },
 }
+
+
+def _is_added(value: Any) -> bool:
+    return _is_object(value) and all(_is_object(entry) and _is_number(entry.get("time")) for entry in value.values())
+
+
+RUN_FILE_FIELDS: Fields = {ADDED_LOSSES: (_or_none(_is_added), "times by loss", False)}  # beside RUN_FIELDS
 _CANDIDATE_FIELDS: Fields = {"trial_id": _TEXT, "val_accuracy": _OPTIONAL_SHARE}
 
 

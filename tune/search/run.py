@@ -1,4 +1,4 @@
-"""A search: opens the studies, lets Ray run the trials, and leaves a run that can go on."""
+"""A search: opens the studies, has their trials run, and leaves a run that can go on."""
 
 import itertools
 import math
@@ -10,10 +10,10 @@ import optuna
 
 from search_spaces import SEARCH_SPACES
 from tune.execution.progress import Progress
-from tune.execution.runner import Stage, run_stage
+from tune.execution.stages import Stage, StageGenerator
 from tune.execution.time_left import Later, TimeLeft
 from tune.records import LossRecords, read_json, read_records, write_json
-from tune.records.schema import EPOCHS_FILE, RUN_FILE, TRIALS_FILE, best_file, weights_file
+from tune.records.schema import ADDED_LOSSES, EPOCHS_FILE, RUN_FILE, TRIALS_FILE, best_file, weights_file
 from tune.run_file import write_run_file
 from tune.search.loss_study import LossStudy, SearchPlan
 from tune.session import Session
@@ -21,9 +21,9 @@ from tune.settings import ConfirmSettings, SearchSettings
 from tune.storage.checkpoints import CheckpointStore
 from tune.storage.retry import StudyUnreachable
 from tune.storage.studies import StudyPlace
-from tune.trials import search_data, trial_config
+from tune.trials import trial_config
 
-__all__ = ["SearchOutcome", "run_search"]
+__all__ = ["SearchOutcome", "search_stages"]
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class SearchOutcome:
     unreachable: str | None = None
 
 
-def run_search(
+def search_stages(
     session: Session,
     place: StudyPlace,
     confirmation: ConfirmSettings | None,
     *,
     resume: bool,
     later: Later | None = None,
-) -> SearchOutcome:
-    """Run a search, or go on with one, until it is done or interrupted.
+) -> StageGenerator[SearchOutcome]:
+    """Go through a search, or go on with one: its one stage, until it is done or interrupted.
 
     Args:
         session: connected; its settings' ``trials`` may be more than a resumed run had.
@@ -70,7 +70,7 @@ def run_search(
     try:
         studies = _open_studies(settings, place, store)
         _announce(session, place.names)
-        _run_trials(session, studies, invocation, later)
+        yield _stage(session, studies, invocation, later)
         _keep_best(settings, studies, store)
         failures = _total_failures(settings, studies)
     except StudyUnreachable as error:
@@ -110,27 +110,31 @@ def _announce(session: Session, studies: Mapping[str, str]) -> None:
         f"{', '.join(settings.losses)}: {settings.trials} trials each, at most {settings.max_epochs} epochs, "
         f"{slots.concurrent} at a time with {slots.cpus_per_trial:g} CPU{gpus} each"
     )
+    later = read_json(settings.folder / RUN_FILE).get(ADDED_LOSSES)
+    if later:
+        session.say(f"later than the others: {', '.join(later)}")
     session.say(f"records: {settings.folder}")
     if settings.study_storage:
         session.say(f"studies: {', '.join(studies.values())} in {settings.study_storage}")
 
 
-def _run_trials(session: Session, studies: dict[str, LossStudy], invocation: int, later: Later | None) -> None:
+def _stage(session: Session, studies: dict[str, LossStudy], invocation: int, later: Later | None) -> Stage:
     settings = session.settings
-    stage = Stage(
-        name=f"part-{invocation:03d}",
-        storage_path=settings.checkpoint_root,
-        data=search_data(session.data),
-        to_trial=lambda suggestion: trial_config(settings, session.data.spec, suggestion.config),
-    )
     limit_s = _clock(settings)
-    progress = Progress(
-        studies,
-        f"{settings.dataset} -> {settings.folder}",
-        session.console,
-        time_left=TimeLeft(studies, later, limit_s),
+    return Stage(
+        name=f"part-{invocation:03d}",
+        studies=studies,
+        data=session.search_data,
+        to_trial=lambda suggestion: trial_config(settings, session.data.spec, suggestion.config),
+        progress=Progress(
+            studies,
+            f"{settings.dataset} -> {settings.folder}",
+            session.console,
+            time_left=TimeLeft(studies, later, limit_s),
+        ),
+        is_followed=later is not None,
+        out_of_time=lambda: limit_s() <= 0,
     )
-    run_stage(stage, studies, session, progress, out_of_time=lambda: limit_s() <= 0)
 
 
 def _clock(settings: SearchSettings) -> Callable[[], float]:

@@ -75,15 +75,16 @@ class CheckpointStore:
         return False
 
     def remove_all_but(self, trial_ids: Collection[str]) -> None:
-        """Delete the checkpoints of all other trials, and with the last of them everything that Ray left."""
-        if not trial_ids:
-            if self._filesystem.get_file_info(self._path).type == pyarrow.fs.FileType.Directory:
-                self._filesystem.delete_dir(self._path)
-            return
+        """Delete the checkpoints of all other trials."""
         for index_path in self._indices():
             index = self._read_index(index_path)
             if index is None or index["trial_id"] not in trial_ids:
                 self._filesystem.delete_dir(str(PurePosixPath(index_path).parent))
+
+    def remove_if_empty(self) -> None:
+        """Delete everything that Ray left, unless a checkpoint is there; only when Ray writes no more."""
+        if self._filesystem.get_file_info(self._path).type == pyarrow.fs.FileType.Directory and not self._indices():
+            self._filesystem.delete_dir(self._path)
 
     def _indices(self) -> list[str]:
         selector = pyarrow.fs.FileSelector(self._path, recursive=True, allow_not_found=True)

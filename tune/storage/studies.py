@@ -39,13 +39,12 @@ def study_names(settings: SearchSettings, dataset: str, *, resume: bool) -> dict
         dataset: its name.
         resume: whether the run exists, and has names.
     """
-    own = {loss: f"{dataset}-{loss}" for loss in settings.losses}
-    if resume and (recorded := read_json(settings.folder / RUN_FILE).get("studies")):
-        return {loss: str(recorded[loss]) for loss in settings.losses}
-    if settings.study_storage is None:
-        return own
-    mark = secrets.token_hex(3)
-    return {loss: f"{settings.name}-{mark}/{name}" for loss, name in own.items()}
+    recorded: dict[str, str] = (read_json(settings.folder / RUN_FILE).get("studies") if resume else None) or {}
+    before = ""
+    if settings.study_storage is not None:
+        known = next(iter(recorded.values()), f"{settings.name}-{secrets.token_hex(3)}/")
+        before = known.partition("/")[0] + "/"
+    return {loss: recorded.get(loss, f"{before}{dataset}-{loss}") for loss in settings.losses}
 
 
 def open_study_file(settings: SearchSettings) -> RDBStorage:

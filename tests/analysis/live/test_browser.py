@@ -293,8 +293,7 @@ def test_texts_of_a_run_are_texts(new_run, serve, look):
 
 @pytest.mark.cluster
 def test_the_command_follows_a_real_search(tmp_path, serve, look):
-    options = ["--dataset", "digits", "--trials", "4", "--max-epochs", "6", "--train-size", "320", "--no-confirm"]
-    options += ["--model", "ArcFaceCNN"]
+    options = ["--dataset", "digits", "--trials", "4", "--max-epochs", "6", "--max-concurrent", "1", "--no-confirm"]
     with contextlib.ExitStack() as stack:
 
         def start(script, *arguments):

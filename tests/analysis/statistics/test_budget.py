@@ -2,6 +2,7 @@ import pytest
 
 from analysis.load import load_run
 from analysis.statistics.budget import caveats, spending
+from tune.records import RecordError
 
 
 def test_what_a_loss_cost_is_added_up(new_run):
@@ -98,3 +99,25 @@ def test_seeds_added_after_a_look_are_seen(sound, history, raised):
 def test_an_odd_history_does_no_harm(sound, history):
     sound.rewrite(confirmation={"seeds": 6, "history": history})
     assert caveats_of(sound) == []
+
+
+def test_a_loss_that_came_later_is_named_with_what_was_known_by_then(sound):
+    sound.rewrite(added_losses={"adaloss": {"time": 200.0}})
+    (caveat,) = caveats_of(sound)
+    assert caveat.startswith("AdaLoss was added on 1970-01-01, when 6 test results of the others were known: ")
+    sound.rewrite(added_losses={"adaloss": {"time": 50.0}})
+    (caveat,) = caveats_of(sound)
+    assert caveat.startswith("AdaLoss was added on 1970-01-01: ")
+
+
+@pytest.mark.parametrize("damage", [3, {"adaloss": 200.0}, {"adaloss": {"time": "later"}}])
+def test_when_a_loss_was_added_is_checked(sound, damage):
+    sound.rewrite(added_losses=damage)
+    with pytest.raises(RecordError, match=r"'added_losses' is .*, not times by loss"):
+        caveats_of(sound)
+
+
+def test_test_images_that_are_trained_on_are_named(sound):
+    sound.info["dataset"]["test_images_trained_on"] = 1234
+    sound.rewrite()
+    assert caveats_of(sound) == ["1,234 test images are trained on as well, pixel for pixel: accuracies are too high."]

@@ -9,9 +9,11 @@ import pytest
 from rich.console import Console
 
 import tune.confirmation.run as module
+import tune.run
 from trainables.data import load_test_data, load_training_data
 from tune import session
 from tune.cluster.slots import Slots
+from tune.execution.stages import Stages
 from tune.records import LossRecords, read_records, write_json
 from tune.run import confirm_run
 from tune.settings import ConfirmSettings, SearchSettings
@@ -66,16 +68,21 @@ def world(monkeypatch):
         checkpoints={},
     )  # fmt: skip
 
-    def run_stage(stage, studies, session, progress):
+    def run_stages(generator, session):
+        with Stages(generator, session.interruption) as stages:
+            while stages.go_on():
+                run_stage(stages.current, session)
+            return stages.outcome
+
+    def run_stage(stage, session):
         name = stage.name.rpartition("-")[0]
         world.happened.append(name)
         world.data[name] = stage.data
-        for study in studies.values():
+        for study in stage.studies.values():
             while (suggestion := study.ask()) is not None:
                 if world.stop_after <= 0:
                     session.interruption._note(15, None) if not session.interruption else None
-                    study.requeue_running()
-                    break
+                    return
                 world.stop_after -= 1
                 world.configs[suggestion.trial_id] = stage.to_trial(suggestion)
                 _run(study, suggestion, is_tested=stage.data.test_images is not None)
@@ -106,12 +113,15 @@ def world(monkeypatch):
     monkeypatch.setattr(session, "connect", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr(session, "slots_for", lambda *_: Slots(1.0, 0.0, 2, 1))
     monkeypatch.setattr(session, "NodeCheck", lambda *_: contextlib.nullcontext(SimpleNamespace(problem=lambda: None)))
-    monkeypatch.setattr(module, "run_stage", run_stage)
+    monkeypatch.setattr(tune.run, "run_stages", run_stages)
     monkeypatch.setattr(session, "load_test_data", read_test)
     store = SimpleNamespace(
-        newest=lambda: dict(world.checkpoints), remove_all_but=lambda ids: world.checkpoints.clear()
+        newest=lambda: dict(world.checkpoints),
+        remove_all_but=lambda ids: world.checkpoints.clear(),
+        remove_if_empty=lambda: None,
     )
     monkeypatch.setattr(module, "CheckpointStore", lambda root: store)
+    monkeypatch.setattr(tune.run, "CheckpointStore", lambda root: store)
     return world
 
 

@@ -123,6 +123,28 @@ def test_resume_of_a_finished_run_changes_nothing(here, search, confirmed):
     assert verdict in again.stdout
 
 
+def test_a_finished_run_takes_a_further_loss_on_the_seeds_of_the_others(search, confirmed, here):
+    folder = shutil.copytree(confirmed[0], search.output / "further")
+    before = (folder / "confirm.jsonl").read_bytes()
+    trials = {loss: (folder / loss / "trials.jsonl").read_bytes() for loss in ("arcface", "adaloss")}
+    place = ("--resume", "--output", search.output, "--name", "further")
+    done = here(run_search.main, *place, "--add-loss", "softmax")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "AdaLoss - softmax" in done.stdout, done.stdout
+    assert "Note: softmax was added on " in " ".join(done.stdout.split())
+    assert (folder / "confirm.jsonl").read_bytes().startswith(before)
+    assert {loss: (folder / loss / "trials.jsonl").read_bytes() for loss in trials} == trials
+    run = load_run(folder)
+    assert run.reference == "arcface"
+    seeds = {loss: run.seed_runs_of("winner", loss)["seed"].tolist() for loss in ("arcface", "softmax")}
+    assert seeds["arcface"] == seeds["softmax"]
+    assert len(run.trials[run.trials["loss"] == "softmax"]) == 1
+    assert list(read_json(folder / "run.json")["added_losses"]) == ["softmax"]
+    again = here(run_search.main, *place)  # from now on it is one of them
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "AdaLoss - softmax" in again.stdout
+
+
 def before_it_was_confirmed(folder, copy):
     """Copy a confirmed run as its search left it."""
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("confirm*", "winner_*", "report.html"))

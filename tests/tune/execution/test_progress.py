@@ -62,7 +62,7 @@ def test_without_a_terminal_lines_say_where_the_search_stands(clock, studies):
     console = plain()
     with Progress(studies, "digits", console) as progress:
         clock.now += 3725
-        progress.on_step_end(1, [])
+        progress.update()
     state = "arcface 4/12, 31 epochs, best val. acc. 98.77 % | softmax 0/12, 0 epochs"
     assert lines(console) == [f"1:02:05 search: {state}", f"1:02:05 search ended: {state}"]
 
@@ -72,7 +72,7 @@ def test_lines_come_no_more_often_than_a_person_reads(clock, studies):
     with Progress(studies, "digits", console) as progress:
         for _ in range(1000):
             clock.now += 3.1 * LINE_INTERVAL_S / 1000
-            progress.on_step_end(1, [])
+            progress.update()
         assert 3 <= len(lines(console)) <= 4
 
 
@@ -91,7 +91,7 @@ def test_a_terminal_shows_a_table(clock, studies):
     console = terminal()
     with Progress(studies, "digits -> results/x", console) as progress:
         clock.now += 61
-        progress.on_step_end(1, [])
+        progress.update()
         shown = console.file.getvalue()
     rows = [row.split() for row in shown.splitlines()]
     assert "digits -> results/x   0:01:01" in shown
@@ -106,7 +106,7 @@ def test_the_table_is_drawn_no_more_often_than_needed(clock, studies, monkeypatc
     with Progress(studies, "digits", terminal()) as progress:
         for _ in range(100):
             clock.now += REDRAW_INTERVAL_S / 10
-            progress.on_step_end(1, [])
+            progress.update()
     assert 10 <= len(drawn) <= 11
     assert all(later - earlier >= REDRAW_INTERVAL_S - 1e-9 for earlier, later in itertools.pairwise(drawn))
 
@@ -128,7 +128,7 @@ def test_the_time_left_stands_beside_the_time_spent(clock, console):
         for _ in range(10):
             clock.now += 3.5
             counts.epochs += 1
-            progress.on_step_end(1, [])
+            progress.update()
     said = shown.file.getvalue()
     assert "about 5 min left, 10 min with the confirmation" in said
     if console is plain:
@@ -148,7 +148,7 @@ def test_an_accuracy_that_is_no_number_is_a_dash_or_left_out(clock, console, val
     shown = console()
     with Progress({"arcface": study(counts)}, "digits", shown) as progress:
         clock.now += 100
-        progress.on_step_end(1, [])
+        progress.update()
     text = shown.file.getvalue()
     assert "nan" not in text
     assert "None" not in text
@@ -164,21 +164,8 @@ def test_a_stage_without_validation_shows_what_it_has(clock):
     counts = TrialCounts(3, finished=1, running=running, best_accuracy=0.5)
     with Progress({"softmax": study(counts)}, "digits", shown, "confirmation", "mean acc.") as progress:
         clock.now += 1
-        progress.on_step_end(1, [])
+        progress.update()
     text = shown.file.getvalue()
     assert "mean acc." in text
     assert "50.00 %" in text
     assert "#0 e3 87.50 %" in text
-
-
-@pytest.mark.parametrize("console", [plain, terminal])
-def test_a_lost_worker_is_told_to_the_user(clock, studies, console):
-    shown = console()
-    trial = SimpleNamespace(config={"study": "arcface", "number": 4, "trial_id": "arcface-0004"})
-    with Progress(studies, "digits", shown) as progress:
-        progress.on_trial_recover(1, [trial], trial)
-    assert "arcface-0004: worker lost, goes on from its last checkpoint" in shown.file.getvalue()
-
-
-def test_ray_pickles_nothing_of_it(studies):
-    assert Progress(studies, "digits", plain()).__getstate__() == {}

@@ -1,19 +1,18 @@
 """The passes of a stage, with a loop that takes no time in the place of Ray's; whole ones are in test_out_of_memory."""
 
-import io
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from ray import tune as ray_tune
 from ray.tune.search import Searcher
-from rich.console import Console
 
+from tests.tune.execution.invented_stages import stage_of
 from tests.tune.search.invented_trials import StudyOnDisk, record
 from tests.tune.test_settings import GOOD
 from tune.cluster.slots import Slots
 from tune.execution import runner
-from tune.execution.progress import Progress
-from tune.execution.runner import Stage, run_stage
+from tune.execution.runner import run_stages
 from tune.interruption import Interruption
 
 
@@ -40,18 +39,18 @@ def run(tmp_path, monkeypatch):
             return trainable
 
         parts = {name: getattr(ray_tune, name) for name in ray_tune.__all__}
-        stand_in = SimpleNamespace(
-            **{**parts, "Tuner": Loop, "with_parameters": unchanged, "with_resources": unchanged}
-        )
+        stand_in = SimpleNamespace(**{**parts, "Tuner": Loop, "with_resources": unchanged})
         monkeypatch.setattr(runner, "ray_tune", stand_in)
-        studies = {"arcface": on_disk.open()}
-        trial = SimpleNamespace(to_dict=dict)
-        stage = Stage("part-001", str(tmp_path / "checkpoints"), None, lambda suggestion: trial)
-        progress = Progress(studies, "a stage", Console(file=io.StringIO(), force_terminal=False, width=300))
+        monkeypatch.setattr(runner, "ray", SimpleNamespace(put=lambda data: data))
+        stages = iter([stage_of({"arcface": on_disk.open()}, **options)])
         session = SimpleNamespace(
-            settings=GOOD, slots=Slots(1, 0, 2, 1), interruption=Interruption(), trouble=lambda: None, callbacks=()
+            settings=replace(GOOD, output=str(tmp_path)),
+            slots=Slots(1, 0, 2, 1),
+            interruption=Interruption(),
+            trouble=lambda: None,
+            callbacks=(),
         )
-        run_stage(stage, studies, session, progress, **options)
+        run_stages((stage for stage in stages), session)
         return on_disk.events()
 
     return run_with

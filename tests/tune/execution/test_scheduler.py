@@ -6,6 +6,7 @@ import pytest
 from ray.tune import Checkpoint
 from ray.tune.schedulers import TrialScheduler
 
+from tests.tune.execution.invented_stages import Workers, alone
 from tune.execution.scheduler import StudyCallback, StudyScheduler
 
 
@@ -36,15 +37,20 @@ class Study:
 def test_a_book_is_told_of_trials_that_run_and_of_no_others(tmp_path, is_running):
     """One that was stopped may still be saved, or lose its worker, before Ray has stopped it."""
     study = Study(is_running)
-    studies, trial = {"a": study}, SimpleNamespace(config={"study": "a", "number": 7}, local_path=str(tmp_path))
-    decision = StudyScheduler(studies, lambda: False).on_trial_result(None, trial, {"epoch": 1})
-    callback = StudyCallback(studies)
+    said = []
+    stages, trial = (
+        alone(study, said),
+        SimpleNamespace(config={"number": 7, "trial_id": "a-7"}, local_path=str(tmp_path)),
+    )
+    decision = StudyScheduler(stages, Workers()).on_trial_result(None, trial, {"epoch": 1})
+    callback = StudyCallback(stages)
     callback.on_trial_save(0, [], trial)
     callback.on_trial_recover(0, [], trial)
     callback.on_trial_error(0, [], trial)
     assert decision == (TrialScheduler.CONTINUE if is_running else TrialScheduler.STOP)
     everything = [("epoch", 7), ("checkpoint", 7), ("restarted", 7), ("given up", 7)]
     assert study.told == (everything if is_running else [])
+    assert said == ["a-7: worker lost, goes on from its last checkpoint"]
 
 
 class Needing:
@@ -63,13 +69,13 @@ def test_a_checkpoint_that_is_of_no_more_use_is_deleted(tmp_path, needs):
     for folder in folders:
         folder.mkdir(parents=True)
         (folder / "state.pt").write_bytes(b"state")
-    trial = SimpleNamespace(config={"study": "a", "number": 7}, checkpoint=Checkpoint.from_directory(folders[0]))
-    callback = StudyCallback({"a": Needing(needs)})
+    trial = SimpleNamespace(config={"number": 7}, checkpoint=Checkpoint.from_directory(folders[0]))
+    callback = StudyCallback(alone(Needing(needs)))
     callback.on_trial_complete(0, [], trial)
     assert [folder.exists() for folder in folders] == [needs, True]
     callback.on_trial_complete(0, [], trial)  # it is not there any more, which stops no search
 
 
 def test_a_trial_without_a_checkpoint_has_none_to_delete():
-    trial = SimpleNamespace(config={"study": "a", "number": 7}, checkpoint=None)
-    StudyCallback({"a": Needing(False)}).on_trial_complete(0, [], trial)
+    trial = SimpleNamespace(config={"number": 7}, checkpoint=None)
+    StudyCallback(alone(Needing(False))).on_trial_complete(0, [], trial)

@@ -52,12 +52,29 @@ def test_extend_adds_trials(command, searched, existing):
     assert searched.resume
 
 
+def test_a_run_takes_a_further_loss_and_keeps_its_reference(command, searched, existing):
+    assert command("--resume", "--add-loss", "norm_softmax", "--add-loss", "adaloss_per_class")[0] == 0
+    losses = (*existing.losses, "norm_softmax", "adaloss_per_class")
+    assert searched.asked == replace(existing, losses=losses, reference="arcface")
+    write_json_run("results/two", replace(existing, name="two", losses=("softmax",)))
+    assert command("--resume", "--name", "two", "--add-loss", "arcface", "--add-loss", "adaloss")[0] == 0
+    assert searched.asked.reference == "softmax"
+    assert command("--resume", "--name", "two")[0] == 0
+    assert searched.asked.reference is None
+
+
+def test_a_new_run_has_no_further_loss(error_of):
+    assert "--add-loss" in error_of("--dataset", "digits", "--add-loss", "softmax")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--add-loss", "softmax"], ["--add-loss softmax: the run has it already"]),
+        (["--add-loss", "sofmax"], ["unknown loss 'sofmax'", "softmax"]),
         (["--seed", "7"], ["--seed 7 differs from the run's 3"]),
         (["--dataset", "mnist"], ["--dataset mnist differs from the run's digits"]),
-        (["--loss", "softmax"], ["--loss softmax differs from the run's arcface, adaloss, softmax"]),
+        (["--loss", "softmax"], ["--loss softmax differs from the run's arcface, adaloss, softmax", "--add-loss"]),
         (["--reference", "softmax"], ["--reference softmax differs from the run's default"]),
         (["--max-epochs", "3"], ["--max-epochs 3 differs from the run's 20"]),
         (["--trials", "20"], ["--trials 20 differs from the run's 12", "--extend"]),

@@ -66,7 +66,7 @@ class Running:
 def running(search):
     """A search whose only trial stands still in the middle, so that it is there as long as it is looked at."""
     options = ("--dataset", "digits", "--loss", "adaloss", "--trials", 2, "--max-epochs", 500, "--grace-epochs", 500)
-    options += ("--model", "ArcFaceCNN")
+    options += ("--model", "ArcFaceCNN", "--niceness", 3)
     command = search.start("busy", *options, "--train-size", 320, "--max-concurrent", 1, "--no-confirm")
     wait_for(lambda: len(read_records(search.output / "busy" / "adaloss" / "epochs.jsonl")) >= 4)
     family = [psutil.Process(command.pid), *psutil.Process(command.pid).children(recursive=True)]
@@ -85,6 +85,10 @@ def test_a_signal_to_the_process_group_of_the_search_is_for_the_search_alone(run
     search, *others = running.family
     assert {"gcs_server", "raylet"} <= {process.name() for process in others}
     assert all(os.getpgid(process.pid) != os.getpgid(search.pid) for process in others if process.is_running())
+
+
+def test_trials_give_way_to_other_programs_as_far_as_they_are_asked_to(running):
+    assert running.trial.nice() == max(3, running.family[0].nice())
 
 
 def test_ray_starts_no_program_that_a_search_has_no_use_for(running):

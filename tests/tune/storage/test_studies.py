@@ -80,6 +80,16 @@ def test_a_run_that_goes_on_keeps_its_names(settings):
     assert study_names(moved, "digits", resume=True) == recorded
 
 
+def test_a_loss_that_comes_later_is_named_as_the_others_are(settings):
+    settings.folder.mkdir()
+    further = replace(settings, losses=(*settings.losses, "softmax"))
+    for storage, before in ((None, ""), (URL, "a-1/")):
+        recorded = {loss: f"{before}digits-{loss}" for loss in LOSSES}
+        write_json(settings.folder / RUN_FILE, {"studies": recorded})
+        expected = {**recorded, "softmax": f"{before}digits-softmax"}
+        assert study_names(replace(further, study_storage=storage), "digits", resume=True) == expected
+
+
 def test_a_run_from_before_names_were_recorded_goes_on_too(settings):
     settings.folder.mkdir()
     write_json(settings.folder / RUN_FILE, {})
