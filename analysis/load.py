@@ -1,5 +1,6 @@
 """Reads runs as tables."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -104,6 +105,16 @@ class Run:
         return _chance(self.info)
 
     @property
+    def rung_epochs(self) -> list[int]:
+        """Epochs at which ASHA judged trials, ascending: grace_epochs reduction_factor^k < max_epochs."""
+        settings = self.info["settings"]
+        grace, longest, factor = settings["grace_epochs"], settings["max_epochs"], settings["reduction_factor"]
+        if grace < 1 or factor <= 1 or longest < grace:
+            return []
+        count = math.floor(math.log(longest / grace, factor) + 1e-9) + 1
+        return [rung for rung in (round(grace * factor**k) for k in range(count)) if rung < longest]
+
+    @property
     def confirmation(self) -> dict[str, Any] | None:
         """What the confirmation was asked for, None where there is none."""
         return self.info.get("confirmation")
@@ -137,11 +148,11 @@ class Run:
         """
         tested = self.seed_runs_of(role, arm).set_index("pair")
         tested = tested[tested["correct_bits"].notna() & tested["confusion"].notna()]
-        bits = {
-            pair: unpack_bits(text, int(np.sum(confusion)))
-            for pair, text, confusion in zip(tested.index, tested["correct_bits"], tested["confusion"], strict=True)
-        }
-        return pd.DataFrame.from_dict(bits, orient="index")
+        bits = [
+            unpack_bits(text, int(np.sum(confusion)))
+            for text, confusion in zip(tested["correct_bits"], tested["confusion"], strict=True)
+        ]
+        return pd.DataFrame(np.array(bits, dtype=bool), index=tested.index)
 
     def arms(self, role: str) -> list[str]:
         """Return the arms that have a run in a role: losses in the order asked for, then others by name."""

@@ -35,7 +35,24 @@ def run_command(command: Callable[..., int | None]) -> None:
         code = _told(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
         code = 130
+    if not _everything_is_out():
+        code = code or EXIT_FAILED
     sys.exit(code or 0)
+
+
+def _everything_is_out() -> bool:
+    """Write what is still to be written, and return False where nobody reads it any more, as after `| head`.
+
+    Python would try at its end, and complain. What writes by itself finds out earlier, and typer deals with it.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        return False
+    return True
 
 
 def _look_for_garbage_seldom() -> None:

@@ -16,7 +16,7 @@ from trainables.errors import UserError
 from trainables.registry import MODELS
 from tune.records import read_json
 from tune.records.roles import default_reference
-from tune.records.schema import RUN_FILE
+from tune.records.schema import PACKED, RUN_FILE
 from tune.storage.url import check_plain
 
 __all__ = [
@@ -331,6 +331,8 @@ def load_settings(folder: Path) -> SearchSettings:
     Raises:
         UserError: there is no such run.
     """
+    if any(folder.glob(f"**/*.jsonl{PACKED}")):
+        raise UserError(f"{folder} is a published copy, which can be looked at; go on in the folder of the run itself")
     if not (folder / RUN_FILE).is_file():
         raise UserError(f"there is no run in {folder} ({RUN_FILE} is missing); see --output and --name")
     settings = read_json(folder / RUN_FILE).get("settings")

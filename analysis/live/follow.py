@@ -9,9 +9,10 @@ from typing import Any, BinaryIO
 import pandas as pd
 
 from analysis.load import _TRIAL_COLUMNS, Run, _load_info, _seed_runs, _trials, _winners
-from tune.records import RecordError, current_epochs
+from tune.records import RecordError, checked_records, current_epochs
 from tune.records.schema import (
     EPOCHS_FILE,
+    PACKED,
     RUN_FILE,
     SEED_EPOCH_FIELDS,
     SEED_EPOCHS_FILE,
@@ -52,6 +53,7 @@ class FollowedFile:
         self.records: list[dict[str, Any]] = []  # of complete lines, oldest first
         self.problem: str | None = None
         self._path, self._fields = path, fields
+        self._packed = path.with_name(path.name + PACKED)
         self._seen: _Signature | None = None
         self._generation = 0  # how often it was read anew
         self._forget()
@@ -65,11 +67,17 @@ class FollowedFile:
         before = (len(self.records), self._generation, self.problem)
         try:
             seen = _signature(self._path)
+            is_packed = seen is None and self._packed.exists()
+            if is_packed:
+                seen = _signature(self._packed)
             if seen == self._seen:
                 return False
             self._seen, self.problem = seen, None
             if seen is None:
                 self._forget()
+            elif is_packed:  # a published copy, which does not grow
+                self._forget()
+                self.records = checked_records(self._path, self._fields)
             else:
                 with self._path.open("rb") as file:
                     self._take_in(file)

@@ -1,6 +1,5 @@
 """The search: best accuracy against epochs spent, and ASHA's rungs."""
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from analysis.plots.bands import validation_images
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect
 from analysis.plots.style import GREY, INK, accuracy_axis, arm_name, errors, new_figure, safe, shown, tint
 
-__all__ = ["best_so_far", "build_search", "rung_epochs", "rungs", "survival"]
+__all__ = ["best_so_far", "build_search", "rungs", "survival"]
 
 _MOST_LINES = 60  # learning curves drawn for a loss; the ends of all trials are drawn
 
@@ -25,16 +24,6 @@ _MOST_LINES = 60  # learning curves drawn for a loss; the ends of all trials are
 def build_search(all_found: Sequence[Findings]) -> Sheet:
     """Return the page."""
     return collect(all_found, best_so_far, survival, rungs)
-
-
-def rung_epochs(run: Run) -> list[int]:
-    """Return the epochs at which ASHA judged trials, ascending: grace_epochs reduction_factor^k < max_epochs."""
-    settings = run.info["settings"]
-    grace, longest, factor = settings["grace_epochs"], settings["max_epochs"], settings["reduction_factor"]
-    if grace < 1 or factor <= 1 or longest < grace:
-        return []
-    count = math.floor(math.log(longest / grace, factor) + 1e-9) + 1
-    return [rung for rung in (round(grace * factor**k) for k in range(count)) if rung < longest]
 
 
 def _epochs_of(run: Run, loss: str) -> pd.DataFrame:
@@ -176,7 +165,7 @@ def rungs(named_run: NamedRun) -> Iterator[Picture | str]:
         drawn = [error for error in curves if error is not None and error <= lowest]
         axis = accuracy_axis(f"{shown(loss)}<br>val. accuracy (%)", drawn, images)
         figure.update_yaxes(axis, row=row)
-    marks = rung_epochs(run)
+    marks = run.rung_epochs
     for mark in marks:
         figure.add_vline(x=mark, line={"color": GREY, "width": 1, "dash": "dot"})
     figure.update_xaxes(range=[0.5, run.info["settings"]["max_epochs"] + 0.5])

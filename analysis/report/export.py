@@ -100,6 +100,8 @@ def _subjects(found: Findings) -> Iterator[tuple[str, str, dict[str, Any]]]:
             yield "random draws", arm.arm, asdict(arm)
         for difference in found.robustness.differences:
             yield "random draws", f"{difference.first} - {difference.second}", asdict(difference)
+        for foresight in found.robustness.foresight:
+            yield "random draws", f"{foresight.arm} at epoch {foresight.epoch}", asdict(foresight)
     for spent in found.spent:
         yield "budget", spent.name, asdict(spent)
 

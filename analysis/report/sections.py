@@ -9,6 +9,7 @@ from analysis.formatting import duration, interval_pp, listed, p_value, percent,
 from analysis.report.document import Block, Heading, Items, Paragraph, Table
 from analysis.statistics.claims import PUBLISHED
 from analysis.statistics.convergence import Lead
+from analysis.statistics.robustness import Robustness
 from analysis.statistics.verdict import Verdict
 
 __all__ = ["details", "head", "overall", "verdict_blocks"]
@@ -93,7 +94,21 @@ def _main_lines(verdict: Verdict) -> list[str]:
             f"[{share.interval.low:.2f}, {share.interval.high:.2f}], p {p_value(verdict.result.p)} before Holm's "
             f"correction over {verdict.family}"
         )
+    lines += [f"    {line}" for line in (_images_line(verdict),) if line]
     return lines + [f"    {note}" for note in verdict.notes]
+
+
+def _images_line(verdict: Verdict) -> str:
+    """Return how far the difference holds beyond the test images, and what pairing by seed did."""
+    parts = []
+    if verdict.images_too is not None:
+        parts.append(
+            f"for other test images as well as other seeds {interval_pp(verdict.images_too.interval)} "
+            f"({verdict.images_too.images:,} images)"
+        )
+    if verdict.correlation is not None:
+        parts.append(f"correlation within pairs {verdict.correlation:+.2f}")
+    return ", ".join(parts)
 
 
 def _no_verdict(found: Findings) -> str:
@@ -295,7 +310,32 @@ def _robustness_blocks(found: Findings) -> list[Block]:
         columns = ("paired by draw", "median", "mean, pp", "95 % interval", "p", "P(A>B)", "n", "fell A / B", "p")
         text = "Differences by draw; p is not corrected; fell: only that one collapsed, with p of McNemar's exact test:"
         blocks += [Paragraph(text), Table(columns, compared)]
+    return [*blocks, *_luck_blocks(robust)]
+
+
+def _luck_blocks(robust: Robustness) -> list[Block]:
+    """Return how much luck is in tuning: with few trials, and with early stopping."""
+    blocks: list[Block] = []
+    counts = sorted({k for difference in robust.differences for k in difference.best_of})
+    if counts:
+        rows = []
+        for difference in robust.differences:
+            share = dict(zip(difference.best_of, difference.ahead, strict=True))
+            name = f"{name_of(difference.first)} - {name_of(difference.second)}"
+            rows.append((name, *(f"{100 * share[k]:.0f} %" if k in share else "-" for k in counts)))
+        text = "How often the best of so many draws of the first loss is ahead of the best of as many of the second:"
+        blocks += [Paragraph(text), Table(("tuned by", *map(str, counts)), tuple(rows))]
+    rungs = sorted({foresight.epoch for foresight in robust.foresight})
+    if rungs:
+        known = {(f.arm, f.epoch): f.rank_correlation for f in robust.foresight}
+        rows = [(name_of(arm.arm), *(_signed(known[arm.arm, epoch]) for epoch in rungs)) for arm in robust.arms]
+        text = "Rank correlation of the accuracy at a rung, where a search stops trials, with the one at the end:"
+        blocks += [Paragraph(text), Table(("loss", *(f"epoch {epoch}" for epoch in rungs)), tuple(rows))]
     return blocks
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.2f}"
 
 
 def _budget_blocks(found: Findings) -> list[Block]:

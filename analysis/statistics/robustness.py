@@ -6,6 +6,7 @@ import pandas as pd
 
 from analysis.arms import compared_draws
 from analysis.load import Run
+from analysis.statistics.generality import ahead_of_best, rank_correlation
 from analysis.statistics.stats import (
     ExpectedMaximum,
     PairedDifference,
@@ -14,7 +15,9 @@ from analysis.statistics.stats import (
     sign_flip_p,
 )
 
-__all__ = ["DrawDifference", "Draws", "Robustness", "collapse_bound", "robustness"]
+__all__ = ["DrawDifference", "Draws", "Robustness", "RungForesight", "collapse_bound", "robustness"]
+
+BEST_OF = (1, 2, 4, 8, 16, 32, 64)  # draws, of which a person who tunes takes the best
 
 
 def collapse_bound(chance: float) -> float:
@@ -61,6 +64,8 @@ class DrawDifference:
         only_first_collapsed: draws.
         only_second_collapsed: draws.
         collapse_p: two-sided, of McNemar's exact test on these.
+        best_of: numbers of draws.
+        ahead: for each, how often the best of so many draws of the first is ahead of that of the second.
     """
 
     first: str
@@ -70,6 +75,25 @@ class DrawDifference:
     only_first_collapsed: int
     only_second_collapsed: int
     collapse_p: float
+    best_of: tuple[int, ...]
+    ahead: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RungForesight:
+    """How well the accuracy at a rung foretells the one at the end, over the random draws, none of which is stopped.
+
+    Args:
+        arm: a loss, or "gated".
+        epoch: of the rung.
+        draws: that have both.
+        rank_correlation: Spearman's, None where there is none.
+    """
+
+    arm: str
+    epoch: int
+    draws: int
+    rank_correlation: float | None
 
 
 @dataclass(frozen=True)
@@ -80,11 +104,13 @@ class Robustness:
         bound: accuracy up to which a draw counts as collapsed.
         arms: one each.
         differences: one for each compared pair of arms.
+        foresight: one for each arm and rung.
     """
 
     bound: float
     arms: tuple[Draws, ...]
     differences: tuple[DrawDifference, ...]
+    foresight: tuple[RungForesight, ...]
 
 
 def robustness(run: Run) -> Robustness | None:
@@ -101,6 +127,7 @@ def robustness(run: Run) -> Robustness | None:
         bound,
         tuple(_draws(run, arm, values, bound) for arm, values in accuracies.items()),
         tuple(difference for difference in differences if difference),
+        tuple(_foresight(run, arm, epoch) for arm in accuracies for epoch in run.rung_epochs),
     )
 
 
@@ -127,6 +154,7 @@ def _difference(
         return None
     difference = both["a"] - both["b"]
     fell_a, fell_b = both["a"] <= bound, both["b"] <= bound
+    draws = tuple(k for k in BEST_OF if k <= len(both))
     return DrawDifference(
         first,
         second,
@@ -135,4 +163,18 @@ def _difference(
         only_first_collapsed=int((fell_a & ~fell_b).sum()),
         only_second_collapsed=int((fell_b & ~fell_a).sum()),
         collapse_p=sign_flip_p((fell_a.astype(float) - fell_b.astype(float)).to_numpy()),
+        best_of=draws,
+        ahead=ahead_of_best(both["a"], both["b"], draws),
     )
+
+
+def _foresight(run: Run, arm: str, epoch: int) -> RungForesight:
+    rows = run.seed_runs_of("robustness", arm)
+    seen = {
+        pair: next((e.get("val_accuracy") for e in curve if e["epoch"] == epoch), None)
+        for pair, curve in zip(rows["pair"], rows["curve"], strict=True)
+    }
+    # A draw that broke was the worst of every rung, as it is in the end.
+    early = pd.Series(seen, dtype=float).fillna(0.0)
+    final = rows.set_index("pair")["accuracy"].astype(float)
+    return RungForesight(arm, epoch, len(early), rank_correlation(early.to_numpy(), final[early.index].to_numpy()))

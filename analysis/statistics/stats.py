@@ -24,6 +24,7 @@ __all__ = [
     "bca_interval",
     "expected_maximum",
     "holm",
+    "maximum_weights",
     "paired_difference",
     "seeds_for_half_width",
     "seeds_for_power",
@@ -353,15 +354,15 @@ def expected_maximum(
     counts = tuple(draws) if draws is not None else tuple(sorted({n, *(2**e for e in range(n.bit_length()))}))
     if not all(1 <= k <= n for k in counts):
         raise ValueError(f"the best of {counts} draws cannot be told from {n}")
-    weights = np.array([_maximum_weights(n, k) for k in counts])  # (K, n)
+    weights = np.array([maximum_weights(n, k) for k in counts])  # (K, n)
     resampled = np.sort(np.random.default_rng(seed).choice(ordered, (RESAMPLES // 5, n)), axis=1)  # (B, n)
     low, high = np.quantile(resampled @ weights.T, [(1 - level) / 2, (1 + level) / 2], axis=0)  # (K,) each
     bands = [Interval(float(a), float(b)) if 4 * k <= n else None for k, a, b in zip(counts, low, high, strict=True)]
     return ExpectedMaximum(counts, tuple((weights @ ordered).tolist()), tuple(bands))
 
 
-def _maximum_weights(n: int, k: int) -> Floats:
-    """Return C(i-1, k-1) / C(n, k) for i = 1..n."""
+def maximum_weights(n: int, k: int) -> Floats:
+    """Return C(i-1, k-1) / C(n, k) for i = 1..n: the share of all picks of k in which the i-th is the largest."""
 
     def log_choose(m: Floats, j: int) -> Floats:
         return np.asarray(-np.log(m + 1) - betaln(m - j + 1, j + 1))

@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.arms import Kind, Pair, compared, name_of
 from analysis.formatting import interval_pp, listed, p_value, percent, points
 from analysis.load import Run
+from analysis.statistics.generality import ImagesToo, correlation, over_seeds_and_images
 from analysis.statistics.stats import (
     LEVEL,
     MIN_SEEDS,
@@ -49,6 +50,8 @@ class Verdict:
         pairs: the common seeds, by index.
         differences: first - second, one a pair.
         result: their statistics, None without any.
+        images_too: the same for other seeds and other test images, None without two seeds whose images are on record.
+        correlation: of the two accuracies over the seeds, None where one never changes.
         p_holm: p, corrected for the number of comparisons.
         family: that number: of the comparisons of this kind, on all data sets.
         bound: below it, differences do not matter.
@@ -68,6 +71,8 @@ class Verdict:
     pairs: tuple[int, ...]
     differences: tuple[float, ...]
     result: PairedDifference | None
+    images_too: ImagesToo | None
+    correlation: float | None
     p_holm: float | None
     family: int
     bound: float
@@ -177,6 +182,8 @@ def _verdict(match: _Match, result: PairedDifference | None, p_holm: float | Non
         pairs=tuple(int(pair) for pair in match.seeds["pair"]),
         differences=tuple(float(difference) for difference in match.differences),
         result=result,
+        images_too=_images_too(match),
+        correlation=correlation(match.seeds["accuracy_a"], match.seeds["accuracy_b"]),
         p_holm=p_holm,
         family=family,
         bound=bound,
@@ -185,6 +192,15 @@ def _verdict(match: _Match, result: PairedDifference | None, p_holm: float | Non
         sentence=_sentence(match, result, p_holm, bound, decision, needed),
         notes=(*match.notes, *_remarks(match, result, p_holm, family, bound, decision)),
     )
+
+
+def _images_too(match: _Match) -> ImagesToo | None:
+    second = "control" if match.kind == "control" else "winner"
+    a, b = match.run.correct_images("winner", match.first), match.run.correct_images(second, match.second)
+    pairs = [pair for pair in match.seeds["pair"] if pair in a.index and pair in b.index]
+    if len(pairs) < 2:
+        return None
+    return over_seeds_and_images(a.loc[pairs].to_numpy(), b.loc[pairs].to_numpy())
 
 
 def _decision(result: PairedDifference, p_holm: float, bound: float) -> Decision:

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,9 +89,10 @@ def test_anywhere_else_a_command_stays_where_it_is(tmp_path, monkeypatch):
     assert Path.cwd() == tmp_path
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("lines", [1, 100_000])
-def test_who_stops_reading_gets_no_complaint(lines):
-    """As `compare.py RUN | head`: little is only written at the end, much at once."""
+def test_who_stops_reading_gets_no_complaint(lines, unbuffered):
+    """As `compare.py RUN | head`: little is only written at the end, much at once, and some have all written at once."""
     code = f"""if True:
         from tune.console import run_command
         def main() -> None:
@@ -100,7 +102,8 @@ def test_who_stops_reading_gets_no_complaint(lines):
         run_command(main)"""
     project = Path(__file__).resolve().parents[2]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", code], cwd=project, **pipes) as process:
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=project, env=environment, **pipes) as process:
         process.stdout.close()
         process.stdin.write(b"\n")
         process.stdin.close()

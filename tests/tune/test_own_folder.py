@@ -56,7 +56,7 @@ def test_a_search_says_it_when_it_begins(settings):
     data = load_training_data(settings.dataset, None)
     slots = SimpleNamespace(gpus_per_trial=0, cpus_per_trial=1, concurrent=1)
     lines = []
-    _announce(SimpleNamespace(settings=settings, data=data, slots=slots, say=lines.append), {})
+    _announce(SimpleNamespace(settings=settings, data=data, slots=slots, say=lines.append), {}, ())
     assert LEFT_OUT in lines
 
 

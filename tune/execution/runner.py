@@ -21,6 +21,7 @@ from tune.execution.stages import StageGenerator, Stages
 from tune.full_disk import LeaveRay
 from tune.session import Session
 from tune.storage.checkpoints import CheckpointStore
+from tune.storage.retry import StudyUnreachable
 from tune.study import Suggestion
 
 __all__ = ["MAX_WORKER_LOSSES", "run_stages"]
@@ -71,6 +72,8 @@ class _Passes:
                 requeued = self._pass(name, slots)
             except LeaveRay as leaving:
                 goes_on = self._stages.go_on(leaving.__cause__)
+            except (Exception, StudyUnreachable) as error:  # noqa: BLE001  the run says what becomes of it
+                goes_on = self._stages.go_on(error)
             else:
                 fewer = slots.halved()
                 if requeued and fewer is not None:

@@ -9,6 +9,7 @@ from trainables.config import TrialConfig
 from trainables.trial_data import TrialData
 from tune.execution.progress import Progress
 from tune.interruption import Interruption
+from tune.storage.retry import StudyUnreachable
 from tune.study import Study, Suggestion
 
 __all__ = ["Stage", "StageGenerator", "Stages", "never"]
@@ -130,7 +131,7 @@ class Stages(Generic[T]):
         self._current = stage
         stage.progress.__enter__()
 
-    def _leave(self) -> Exception | None:
+    def _leave(self) -> BaseException | None:
         """Put back what runs, for a later resume; return what kept a study from doing so."""
         stage, self._current = self._current, None
         if stage is None:
@@ -139,6 +140,6 @@ class Stages(Generic[T]):
         try:
             for study in stage.studies.values():
                 study.requeue_running()
-        except Exception as error:  # noqa: BLE001  raised by the run, where it asked for the stage
+        except (Exception, StudyUnreachable) as error:  # noqa: BLE001  raised by the run, where it gave the stage
             return error
         return None

@@ -5,6 +5,7 @@ A torn last line is ignored by readers and cut off by the next writer.
 """
 
 import json
+import lzma
 import math
 import os
 import time
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tune.records.schema import EPOCHS_FILE, TRIALS_FILE, Fields, RecordError, check_fields
+from tune.records.schema import EPOCHS_FILE, PACKED, TRIALS_FILE, Fields, RecordError, check_fields
 
 __all__ = [
     "LossRecords",
@@ -24,6 +25,9 @@ __all__ = [
     "write_file",
     "write_json",
 ]
+
+# Of one compressed file, and of unpacking it: what wants more is no record of a run.
+_MOST_BYTES, _MOST_MEMORY = 2**30, 2**28
 
 
 def _plain(value: Any) -> Any:
@@ -76,12 +80,15 @@ def _cut_torn_line(path: Path) -> None:
 def read_records(path: Path) -> list[dict[str, Any]]:
     """Return the objects of a file of JSON lines, [] where there is no such file; a torn last line is left out.
 
+    A published copy of a run has the file compressed, under its name with ".xz".
+
     Raises:
-        RecordError: a line before the last is no JSON object.
+        RecordError: a line before the last is no JSON object, or a compressed file is damaged.
     """
-    if not path.exists():
+    content = _content(path)
+    if content is None:
         return []
-    lines = path.read_bytes().split(b"\n")
+    lines = content.split(b"\n")
     records = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -94,6 +101,22 @@ def read_records(path: Path) -> list[dict[str, Any]]:
             raise RecordError(f"{path}, line {number}: not a JSON object; the file was damaged or edited")
         records.append(record)
     return records
+
+
+def _content(path: Path) -> bytes | None:
+    if path.exists():
+        return path.read_bytes()
+    packed = path.with_name(path.name + PACKED)
+    if not packed.exists():
+        return None
+    unpacker = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_MOST_MEMORY)
+    try:
+        content = unpacker.decompress(packed.read_bytes(), max_length=_MOST_BYTES)
+    except lzma.LZMAError as error:
+        raise RecordError(f"{packed}: cannot be unpacked ({error}); the file was damaged") from None
+    if not unpacker.eof:
+        raise RecordError(f"{packed}: is cut off, or has more than {_MOST_BYTES // 2**20} MiB in it")
+    return content
 
 
 def checked_records(path: Path, fields: Fields) -> list[dict[str, Any]]:

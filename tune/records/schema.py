@@ -14,6 +14,7 @@ __all__ = [
     "ENDINGS",
     "EPOCHS_FILE",
     "EPOCH_FIELDS",
+    "PACKED",
     "PLACE_FIELDS",
     "REPEATED_TEST_IMAGES",
     "REPORT_FILE",
@@ -52,6 +53,7 @@ TRIALS_FILE = "trials.jsonl"  # in a folder a loss, as the next
 EPOCHS_FILE = "epochs.jsonl"
 SEED_RUNS_FILE = "confirm.jsonl"
 SEED_EPOCHS_FILE = "confirm/epochs.jsonl"
+PACKED = ".xz"  # after the name of a file of lines that was compressed, in a copy that nobody writes to
 REPORT_FILE = "report.html"
 
 

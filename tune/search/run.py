@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import optuna
@@ -69,7 +69,7 @@ def search_stages(
     failures: dict[str, str] = {}
     try:
         studies = _open_studies(settings, place, store)
-        _announce(session, place.names)
+        _announce(session, place.names, read_json(settings.folder / RUN_FILE)[ADDED_LOSSES])
         yield _stage(session, studies, invocation, later)
         _keep_best(settings, studies, store)
         failures = _total_failures(settings, studies)
@@ -96,7 +96,7 @@ def _open_studies(settings: SearchSettings, place: StudyPlace, store: Checkpoint
     }
 
 
-def _announce(session: Session, studies: Mapping[str, str]) -> None:
+def _announce(session: Session, studies: Mapping[str, str], added: Iterable[str]) -> None:
     settings, data, slots = session.settings, session.data, session.slots
     part = " (a part: --train-size)" if settings.train_size else ""
     gpus = f", {slots.gpus_per_trial:g} GPU" if slots.gpus_per_trial else ""
@@ -110,9 +110,8 @@ def _announce(session: Session, studies: Mapping[str, str]) -> None:
         f"{', '.join(settings.losses)}: {settings.trials} trials each, at most {settings.max_epochs} epochs, "
         f"{slots.concurrent} at a time with {slots.cpus_per_trial:g} CPU{gpus} each"
     )
-    later = read_json(settings.folder / RUN_FILE).get(ADDED_LOSSES)
-    if later:
-        session.say(f"later than the others: {', '.join(later)}")
+    if later := ", ".join(added):
+        session.say(f"later than the others: {later}")
     session.say(f"records: {settings.folder}")
     if settings.study_storage:
         session.say(f"studies: {', '.join(studies.values())} in {settings.study_storage}")

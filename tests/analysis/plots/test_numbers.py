@@ -9,7 +9,6 @@ from analysis.findings import load_findings
 from analysis.load import load_run
 from analysis.plots import PAGES
 from analysis.plots.bands import best_trial
-from analysis.plots.search import rung_epochs
 from analysis.statistics.stats import bca_interval, expected_maximum, t_interval
 from tests.analysis.plots.pictures import axis_number, confirmed, pictures_of, searched, trace_of
 from tune.search.rungs import Rungs
@@ -162,7 +161,7 @@ def test_rungs_are_those_of_the_search(new_run, settings):
     writer = new_run()
     changed = {"grace_epochs": grace, "max_epochs": longest, "reduction_factor": factor}
     writer.rewrite(settings={**writer.info["settings"], **changed})
-    assert tuple(rung_epochs(load_run(writer.folder))) == Rungs(grace, longest, factor).milestones
+    assert tuple(load_run(writer.folder).rung_epochs) == Rungs(grace, longest, factor).milestones
 
 
 def test_every_trial_lies_where_it_ended(example_run):

@@ -59,3 +59,19 @@ def test_draws_that_only_one_arm_has_are_not_compared(new_run):
 
 def test_without_draws_there_is_nothing(new_run):
     assert robustness(load_run(new_run().folder)) is None
+
+
+def test_how_often_tuning_with_few_draws_finds_the_other_one_ahead(drawn):
+    (difference,) = drawn(arcface=[0.5, 0.6, 0.9, 0.2], adaloss=[0.7, 0.7, 0.7, 0.7]).differences
+    assert difference.best_of == (1, 2, 4)
+    assert difference.ahead == pytest.approx((0.75, 0.5, 0.0))  # of the 6 pairs of ArcFace's draws 3 hold its best
+
+
+def test_how_well_a_rung_foretells_the_end(new_run):
+    run = new_run("run", ("arcface",))
+    for pair, (early, final) in enumerate([(0.3, 0.9), (0.2, 0.8), (0.1, 0.5), (0.4, 0.7), (None, None)]):
+        curve = [] if early is None else [{"epoch": 1, "val_accuracy": early}, {"epoch": 3, "val_accuracy": final}]
+        run.seed_run("robustness", "arcface", pair, final, curve=curve)
+    (foresight,) = robustness(load_run(run.folder)).foresight
+    assert (foresight.arm, foresight.epoch, foresight.draws) == ("arcface", 1, 5)
+    assert foresight.rank_correlation == pytest.approx(0.7)  # ranks 4 3 2 5 1 and 5 4 2 3 1

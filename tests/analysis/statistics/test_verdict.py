@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from analysis.load import load_run
+from analysis.statistics.generality import over_seeds_and_images
 from analysis.statistics.stats import seeds_for_half_width, seeds_for_power
 from analysis.statistics.verdict import equivalence_bound, verdicts
 from tests.analysis.conftest import run_of
@@ -334,3 +335,24 @@ def test_too_many_comparisons_for_so_few_seeds_are_named(judged):
     assert "among 2 comparisons, 6 seeds cannot show a difference: p_holm is 0.062 at best" in baseline.notes
     assert "alone it would be a difference (p 0.031), among 2 it is not" in baseline.notes
     assert baseline.seeds_needed == 7
+
+
+# --- Beyond the seeds and images at hand ------------------------------------------------------------------------------
+
+
+def test_the_interval_for_other_images_is_that_of_the_images_on_record(example_run):
+    run = load_run(example_run())
+    found = {(v.kind, v.first, v.second): v for v in verdicts([run])}
+    for kind, second, role in (("primary", "arcface", "winner"), ("control", "gated", "control")):
+        verdict = found[kind, "adaloss", second]
+        correct = run.correct_images("winner", "adaloss"), run.correct_images(role, second)
+        assert verdict.images_too == over_seeds_and_images(*correct)
+        assert verdict.images_too.mean == pytest.approx(verdict.result.mean)
+        assert verdict.images_too.images == 10_000
+        assert verdict.correlation == pytest.approx(np.corrcoef(*(arm.mean(axis=1) for arm in correct))[0, 1])
+
+
+def test_without_images_on_record_there_is_none(judged):
+    verdict = judged(arcface=ARCFACE, adaloss=ARCFACE + spread(10, 1.0, 0.5) / 100)[PRIMARY]
+    assert verdict.images_too is None
+    assert verdict.correlation is None  # ArcFace never changes

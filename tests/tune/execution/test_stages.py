@@ -6,13 +6,18 @@ from tests.tune.execution.invented_stages import stage_of
 from tests.tune.execution.test_searcher import FewTrials
 from tune.execution.stages import Stages
 from tune.interruption import Interruption
+from tune.storage.retry import StudyUnreachable
 
 
-class FullDisk(FewTrials):
+class Broken(FewTrials):
     """Cannot put back what runs."""
 
+    def __init__(self, error):
+        super().__init__(1)
+        self._error = error
+
     def requeue_running(self):
-        raise OSError("no space left")
+        raise self._error
 
 
 def stages_of(generator):
@@ -89,10 +94,11 @@ def test_trials_under_way_go_back_to_their_study_however_a_stage_is_left():
         assert study.counts.running == {}
 
 
-def test_a_study_that_cannot_take_them_back_is_told_to_the_run():
+@pytest.mark.parametrize("error", [OSError("no space left"), StudyUnreachable("no answer")])
+def test_a_study_that_cannot_take_them_back_is_told_to_the_run(error):
     def run():
-        with pytest.raises(OSError, match="no space left"):
-            yield stage_of({"a": FullDisk(1)})
+        with pytest.raises(type(error), match=str(error)):
+            yield stage_of({"a": Broken(error)})
         return "told"
 
     stages, _ = stages_of(run())
