@@ -92,7 +92,7 @@ def test_anywhere_else_a_command_stays_where_it_is(tmp_path, monkeypatch):
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("lines", [1, 100_000])
 def test_who_stops_reading_gets_no_complaint(lines, unbuffered):
-    """As `compare.py RUN | head`: little is only written at the end, much at once, and some have all written at once."""
+    """As `compare.py RUN | head`: little is only written at the end, much at once, without a buffer all of it."""
     code = f"""if True:
         from tune.console import run_command
         def main() -> None:
