@@ -33,6 +33,7 @@ from trainables.training import Trainer
 BATCH_SIZE = 256
 LOSS = "arcface"
 CNNS = {"mnist": models.ArcFaceCNN, "cifar10": models.ArcFaceCNN_CIFAR10}
+SHAPES = {"mnist": ((28, 28, 1),), "cifar10": ((32, 32, 3),)}
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,10 @@ class Point:
 def register(dataset: str, width: int) -> str:
     """Make a width of a data set's CNN a model of the registry, and return its name."""
     cnn = CNNS[dataset]
-    known = next(spec for spec in MODELS.values() if spec.image_shapes == _SHAPES[dataset])
+    known = next(spec for spec in MODELS.values() if spec.image_shapes == SHAPES[dataset])
     name = f"{cnn.__name__} of width {width}"
     MODELS[name] = ModelSpec(lambda dim, _: cnn(dim, width), known.image_shapes, known.gpus_per_trial)
     return name
-
-
-_SHAPES = {"mnist": ((28, 28, 1),), "cifar10": ((32, 32, 3),)}
 
 
 def points(
@@ -115,8 +113,7 @@ def work_of(trainer: Trainer, images: ResidentImages) -> tuple[int, float]:
     batch, labels = next(images.batches(BATCH_SIZE))
     trainer.model.train()
     with FlopCounterMode(display=False) as step:
-        loss, _ = trainer.loss(trainer.model(batch), labels)
-        loss.backward()
+        trainer.loss(trainer.model(batch), labels).backward()
     trainer.optimizer.zero_grad()
     trainer.model.eval()
     with FlopCounterMode(display=False) as judged, torch.no_grad():
@@ -127,16 +124,16 @@ def work_of(trainer: Trainer, images: ResidentImages) -> tuple[int, float]:
 def table(found: list[Point]) -> str:
     """Return the points as Markdown, means over seeds."""
     lines = [
-        "| epochs | width | weights | PFLOP | seconds | val. acc. | error x PFLOP |",
-        "|---|---|---|---|---|---|---|",
+        "| epochs | width | weights | PFLOP | seconds | val. acc. |",
+        "|---|---|---|---|---|---|",
     ]
     for epochs, width in sorted({(point.epochs, point.width) for point in found}):
         mine = [point for point in found if (point.epochs, point.width) == (epochs, width)]
         accuracy = sum(point.val_accuracy for point in mine) / len(mine)
         seconds = sum(point.seconds for point in mine) / len(mine)
         lines.append(
-            f"| {epochs} | {width} | {mine[0].weights:,} | {mine[0].pflop:.3f} | {seconds:.0f} | "
-            f"{100 * accuracy:.2f} % | {(1 - accuracy) * mine[0].pflop:.4f} |"
+            f"| {epochs} | {width} | {mine[0].weights:,} | {mine[0].pflop:.3g} | {seconds:.0f} | "
+            f"{100 * accuracy:.2f} % |"
         )
     return "\n".join(lines)
 

@@ -12,6 +12,7 @@ def test_going_on_with_a_run_unpickles_nothing(here, tmp_path):
     folder, mark = tmp_path / "run", tmp_path / "unpickled"
     place = ("--output", tmp_path, "--name", "run")
     options = ("--dataset", "digits", "--loss", "arcface", "--trials", 1, "--max-epochs", 1, "--grace-epochs", 1)
+    options += ("--max-concurrent", 1)
     assert here(run_search.main, *place, *options, "--train-size", 200, "--no-confirm").returncode == 0
     plant(folder, mark)
     done = here(run_search.main, *place, "--extend", 1)
