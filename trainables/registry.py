@@ -41,6 +41,18 @@ def _arcface_cnn_cifar10(embedding_dim: int, in_channels: int) -> "nn.Module":
     return ArcFaceCNN_CIFAR10(embedding_dim)
 
 
+def _arcface_cnn_w24(embedding_dim: int, in_channels: int) -> "nn.Module":
+    from trainables.models import ArcFaceCNN
+
+    return ArcFaceCNN(embedding_dim, width=24)
+
+
+def _arcface_cnn_cifar10_w24(embedding_dim: int, in_channels: int) -> "nn.Module":
+    from trainables.models import ArcFaceCNN_CIFAR10
+
+    return ArcFaceCNN_CIFAR10(embedding_dim, width=24)
+
+
 def _digits_cnn(embedding_dim: int, in_channels: int) -> "nn.Module":
     from trainables.models import DigitsCNN
 
@@ -58,7 +70,9 @@ _RGB = (32, 32, 3)
 
 MODELS: dict[str, ModelSpec] = {
     "ArcFaceCNN": ModelSpec(_arcface_cnn, (_GREY,), 0.125),
+    "ArcFaceCNN_w24": ModelSpec(_arcface_cnn_w24, (_GREY,), 0.125),
     "ArcFaceCNN_CIFAR10": ModelSpec(_arcface_cnn_cifar10, (_RGB,), 0.25),
+    "ArcFaceCNN_CIFAR10_w24": ModelSpec(_arcface_cnn_cifar10_w24, (_RGB,), 0.125),
     "DigitsCNN": ModelSpec(_digits_cnn, (_GREY,), 0.125, embedding_dim=32),
     "resnet9": ModelSpec(_resnet9, (_GREY, _RGB), 0.5),
 }

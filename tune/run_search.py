@@ -68,7 +68,11 @@ def main(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="DigitsCNN, ArcFaceCNN, ArcFaceCNN_CIFAR10 or resnet9  [default: by data set]")
+        str | None,
+        typer.Option(
+            help="DigitsCNN, ArcFaceCNN, ArcFaceCNN_CIFAR10, ArcFaceCNN_w24 and ArcFaceCNN_CIFAR10_w24 (narrow), or "
+            "resnet9  [default: by data set]"
+        ),
     ] = None,
     trials: Annotated[int | None, typer.Option(help="configurations tried per loss  [default: by data set]")] = None,
     max_epochs: Annotated[int | None, typer.Option(help="epochs of a full trial  [default: by data set]")] = None,
