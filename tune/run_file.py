@@ -144,6 +144,7 @@ def _dataset(settings: SearchSettings, data: TrainingData) -> dict[str, Any]:
         "left_out": [
             {"reason": files.reason, "files": len(files.paths), "example": files.paths[0]} for files in data.left_out
         ],
+        "images": data.note,
         "repeats": None if data.repeats is None else asdict(data.repeats),
     }
 

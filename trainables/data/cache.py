@@ -15,7 +15,7 @@ import numpy as np
 
 from trainables.data.readers import Decoded, reading
 
-_FORMAT = 1  # raise it when decoding changes: older caches are then rebuilt
+_FORMAT = 2  # raise it when decoding changes: older caches are then rebuilt
 _ABANDONED_S = 3_600.0  # a temporary file older than this was left by a killed process
 
 
@@ -27,6 +27,7 @@ class Cached:
     labels: np.ndarray  # (N,) int64
     class_names: tuple[str, ...]
     fingerprint: str
+    note: str = ""  # see Decoded
 
 
 def fingerprint(images: np.ndarray, labels: np.ndarray) -> str:
@@ -71,7 +72,8 @@ def decode_once(folders: Sequence[Path], part: str, signature: dict[str, Any], d
         if hit is not None:
             return hit
     decoded = decode()
-    fresh = Cached(decoded.images, decoded.labels, decoded.class_names, fingerprint(decoded.images, decoded.labels))
+    content = fingerprint(decoded.images, decoded.labels)
+    fresh = Cached(decoded.images, decoded.labels, decoded.class_names, content, decoded.note)
     for folder in folders:
         with suppress(OSError):  # read-only or full: try the next one, or go without
             _store(folder, part, signature, fresh)
@@ -94,7 +96,7 @@ def _load(folder: Path, part: str, signature: dict[str, Any]) -> Cached | None:
         # Hashing costs a tenth of a second for 150 MB, and no torn or mixed files get past it.
         if images.dtype != np.uint8 or labels.dtype != np.int64 or fingerprint(images, labels) != about["content"]:
             return None
-        return Cached(images, labels, tuple(about["class_names"]), about["content"])
+        return Cached(images, labels, tuple(about["class_names"]), about["content"], about["note"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, MemoryError, OverflowError):
         return None
 
@@ -107,6 +109,7 @@ def _store(folder: Path, part: str, signature: dict[str, Any], cached: Cached) -
     _remove_abandoned(folder)
     images_path, labels_path, about_path = _paths(folder, part)
     about = {"source": signature, "content": cached.fingerprint, "class_names": cached.class_names}
+    about["note"] = cached.note
     _write(images_path, lambda file: np.save(file, cached.images))
     _write(labels_path, lambda file: np.save(file, cached.labels))
     _write(about_path, lambda file: file.write(json.dumps(about, indent=1).encode()))  # last: it vouches for the others

@@ -6,7 +6,7 @@ The search sees `load_training_data` only. It opens no test file; `load_test_dat
 import difflib
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +63,7 @@ class TrainingData:
         source: What the images were read from, in words.
         left_out: Files of a user's own folder that are not read.
         repeats: Images of a user's own folder that are there more than once, or None.
+        note: What was done to the images of a user's own folder, in a line; empty where they are as they were.
     """
 
     spec: DatasetSpec
@@ -73,11 +74,13 @@ class TrainingData:
     source: str
     left_out: tuple[LeftOut, ...] = ()
     repeats: Repeats | None = None
+    note: str = ""
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a user should know of the data, a line each: nothing of it is left out in silence."""
-        lines = [f"left out of the data: {files}" for files in self.left_out]
+        lines = [self.note] if self.note else []
+        lines += [f"left out of the data: {files}" for files in self.left_out]
         if unseen := self.spec.classes_missing_in(self.train.labels):
             lines.append(f"{unseen} no image to train on")
         if self.repeats is not None:
@@ -146,7 +149,9 @@ def load_training_data(
         test = np.setdiff1d(np.arange(len(whole.labels)), official, assume_unique=True)
         repeats = repeats_of(whole.images, whole.labels, (*(official[part] for part in chosen), test))
     kind = "scikit-learn" if source is None else source.kind
-    return TrainingData(spec, train, validation, whole.fingerprint, _split_hash(*chosen), kind, left_out, repeats)
+    return TrainingData(
+        spec, train, validation, whole.fingerprint, _split_hash(*chosen), kind, left_out, repeats, whole.note
+    )
 
 
 def check_test_data(dataset: str, data_dir: Path | None, *, download: bool = True) -> None:
@@ -214,7 +219,7 @@ def _official_training_set(
         official, test = _holdout(whole.labels)
         test_size = len(test)
         content = fingerprint(whole.images[official], whole.labels[official])
-        whole = Cached(whole.images, whole.labels, whole.class_names, content)
+        whole = replace(whole, fingerprint=content)
     return _folder_spec(dataset, source, whole, official, test_size), whole, official, source
 
 

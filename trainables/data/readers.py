@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from trainables.data.photos import PHOTO_SHAPE, Header, Photos, fitted
 from trainables.data.specs import DataError, Shape
 
 _BATCH = 1_024  # images decoded at once: enough for the threads, little memory
@@ -39,11 +40,13 @@ class Decoded:
         images: (N, H, W, C) uint8, C-contiguous.
         labels: (N,) int64.
         class_names: One name a class; empty where the files do not name them.
+        note: What was done to the images, in a line; empty where they are as the files have them.
     """
 
     images: np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...] = ()
+    note: str = ""
 
 
 def one_line(error: BaseException) -> str:
@@ -84,17 +87,24 @@ def check_labels(labels: np.ndarray, num_classes: int | None, where: Callable[[i
 
 def decode_image(data: bytes | Path, shape: Shape | None, where: str) -> np.ndarray:
     """Decode one image to (H, W, C) uint8; `shape` is the one it must have, None for any."""
+    # The size is checked before the pixels are decoded: a damaged header must not ask for gigabytes.
+    with _opened(data, where) as image:
+        channels = {mode: count for count, mode in _IMAGE_MODES.items()}.get(image.mode)
+        found = (image.height, image.width, channels)
+        if channels is None or (shape is not None and found != shape):
+            raise DataError(_wrong_image(where, image, shape))
+        return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+@contextmanager
+def _opened(data: bytes | Path, where: str) -> Iterator[Image.Image]:
+    """Open an image without decoding its pixels, and name it where anything in the context fails."""
     try:
-        # The size is checked before the pixels are decoded: a damaged header must not ask for gigabytes.
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=_IMAGE_FORMATS) as image:
-            channels = {mode: count for count, mode in _IMAGE_MODES.items()}.get(image.mode)
-            found = (image.height, image.width, channels)
-            if channels is None or (shape is not None and found != shape):
-                raise DataError(_wrong_image(where, image, shape))
             count = getattr(image, "n_frames", 1)
-            if count > 1:
+            if count > 1 and image.format != "MPO":  # a photo with a preview or a second lens; the first is the photo
                 raise DataError(f"{where}: the file holds {count} images; keep the one that is meant")
-            return np.asarray(image).reshape(image.height, image.width, channels)
+            yield image
     except PermissionError as error:
         raise DataError(f"{where} cannot be read: permission denied; change its permissions or owner") from error
     except _DECODE_ERRORS as error:
@@ -115,8 +125,9 @@ def _wrong_image(where: str, image: Image.Image, shape: Shape | None) -> str:
 class _Decoder:
     """Decodes batches in threads (Pillow releases the interpreter's lock) straight into their place."""
 
-    def __init__(self, shape: Shape | None, total: int):
-        self.shape = shape
+    def __init__(self, shape: Shape | None, total: int, *, are_photos: bool = False):
+        self.shape = PHOTO_SHAPE if are_photos else shape
+        self._are_photos = are_photos
         self.images: np.ndarray | None = None
         self._total = total
         self._workers = min(8, os.cpu_count() or 1)
@@ -139,7 +150,10 @@ class _Decoder:
 
         def decode_every_nth(first: int) -> None:
             for i in range(first, len(batch), self._workers):
-                images[start + i] = decode_image(batch[i], shape, where(i))
+                if self._are_photos:
+                    images[start + i] = fit_image(batch[i], where(i))
+                else:
+                    images[start + i] = decode_image(batch[i], shape, where(i))
 
         list(self._pool.map(decode_every_nth, range(self._workers)))
 
@@ -148,13 +162,39 @@ class _Decoder:
         return self.images
 
 
-def read_class_folders(files: Sequence[tuple[Path, int]], shape: Shape | None, class_names: tuple[str, ...]) -> Decoded:
-    """Decode image files, given with their labels; without `shape`, the first image sets it for all."""
-    with _Decoder(shape, len(files)) as decoder:
+def fit_image(data: bytes | Path, where: str) -> np.ndarray:
+    """Decode one photo to PHOTO_SHAPE uint8, whatever its size, mode and orientation."""
+    with _opened(data, where) as image:
+        return fitted(image)
+
+
+def photos_among(files: Sequence[Path]) -> Photos | None:
+    """Return what image files are photos, if they are, from their first bytes alone."""
+
+    def header(path: Path) -> Header:
+        with _opened(path, str(path)) as image:
+            return Header.of(image)
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return Photos.among(list(pool.map(header, files)))
+
+
+def read_class_folders(
+    files: Sequence[tuple[Path, int]],
+    shape: Shape | None,
+    class_names: tuple[str, ...],
+    photos: Photos | None = None,
+) -> Decoded:
+    """Decode image files, given with their labels; without `shape`, the first image sets it for all.
+
+    Photos are made PHOTO_SHAPE.
+    """
+    with _Decoder(shape, len(files), are_photos=photos is not None) as decoder:
         for start in range(0, len(files), _BATCH):
             batch = [path for path, _ in files[start : start + _BATCH]]
             decoder.decode(start, batch, [str(path) for path in batch].__getitem__)
-        return Decoded(decoder.result(), np.array([label for _, label in files], np.int64), class_names)
+        labels = np.array([label for _, label in files], np.int64)
+        return Decoded(decoder.result(), labels, class_names, str(photos or ""))
 
 
 # --- Parquet ---------------------------------------------------------------------------------------------------------

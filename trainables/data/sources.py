@@ -14,6 +14,7 @@ from pathlib import Path
 from trainables.data.readers import (
     Decoded,
     one_line,
+    photos_among,
     read_cifar_pickles,
     read_class_folders,
     read_idx,
@@ -213,10 +214,15 @@ def _class_folders(folder: Path, class_names: tuple[str, ...]) -> Source | None:
             files += [(path, names.index(place.name)) for path in images]
         return files
 
-    def read(part: str, shape: Shape | None, _: int | None) -> Decoded:
-        return read_class_folders(labelled(part), shape, class_names or tuple(names))
+    def files(part: str) -> list[Path]:
+        return [path for path, _ in labelled(part)]
 
-    return Source("class folders", folder, lambda part: [path for path, _ in labelled(part)], read, _IMAGE_SUFFIXES)
+    def read(part: str, shape: Shape | None, _: int | None) -> Decoded:
+        # What the training images are, test images are as well; those of a data set that is known have one shape.
+        photos = None if class_names else photos_among(files("train"))
+        return read_class_folders(labelled(part), shape, class_names or tuple(names), photos)
+
+    return Source("class folders", folder, files, read, _IMAGE_SUFFIXES)
 
 
 def _images(folder: Path) -> list[Path]:
