@@ -27,6 +27,7 @@ hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${hosts%%$'\n'*}
 port=$((20000 + SLURM_JOB_ID % 10000))
 export RAY_ADDRESS="$head:$port"
+export RAY_prestart_worker_first_driver=0 # Ray would start a Python process a core, of which a search uses none
 common=(--num-cpus "$SLURM_CPUS_PER_TASK" --num-gpus "${SLURM_GPUS_ON_NODE:-0}" --block)
 
 srun --nodes=1 --ntasks=1 --nodelist="$head" env -u RAY_ADDRESS \

@@ -79,6 +79,19 @@ def test_no_process_of_ray_inherits_the_launchers_one_thread(config):
     assert all(command.startswith("unset OMP_NUM_THREADS;") for command in starts)
 
 
+def test_ray_starts_no_process_a_core_that_no_trial_uses(config):
+    for command in config["head_start_ray_commands"] + config["worker_start_ray_commands"]:
+        before, start, _ = command.partition("ray start")
+        if start:
+            shown = subprocess.run(
+                ["bash", "-c", before.replace("ulimit -n 65536;", "").partition("for try")[0] + " env"],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert "RAY_prestart_worker_first_driver=0" in shown.stdout.splitlines()
+
+
 @pytest.mark.parametrize(("failures", "expected"), [(0, 0), (2, 0), (3, 1)])
 def test_on_ones_own_machine_ray_has_three_tries_to_start(tmp_path, failures, expected):
     """Ray's launcher gives such a machine up for good when the command fails once."""
