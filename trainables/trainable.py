@@ -216,6 +216,7 @@ class MarginTrainable(ray_tune.Trainable):
         }
         if self._trainer.is_complete:
             weights = {key: state[key] for key in ("config", "epoch", "model", "loss")}
+            weights["data"] = self._data.describe()
             index["weights_sha256"] = _save(weights, folder / WEIGHTS_FILE)
         (folder / CHECKPOINT_INDEX).write_text(json.dumps(index))
 

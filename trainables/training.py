@@ -20,7 +20,7 @@ from trainables.optimizer import EagerSGD
 from trainables.registry import build_model
 from trainables.seeds import stream_seed
 
-__all__ = ["Trainer", "one_cycle", "resolve_precision"]
+__all__ = ["Trainer", "build_loss", "one_cycle", "resolve_precision"]
 
 EVALUATION_BATCH_SIZE = 1000
 FINITE_CHECK_STEPS = 32  # on a GPU each check waits for the device
@@ -47,6 +47,26 @@ def one_cycle(progress: float, warmup_fraction: float) -> float:
     if progress < warmup_fraction:
         return progress / warmup_fraction
     return max(0.0, (1 - progress) / (1 - warmup_fraction))
+
+
+def build_loss(config: TrialConfig, num_classes: int, steps_per_epoch: int) -> ClassifierLoss:
+    """Build the loss of a trial with freshly drawn weights, from torch's global generator.
+
+    Raises:
+        ValueError: there is no such loss, or an argument is out of range.
+    """
+    if config.loss not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {config.loss!r}")
+    cls = LOSSES[config.loss]
+    arguments = dict(config.loss_args)
+    if "steps_per_epoch" in inspect.signature(cls).parameters:
+        arguments["steps_per_epoch"] = steps_per_epoch
+    return cls(
+        embedding_dim=config.embedding_dim,
+        num_classes=num_classes,
+        label_smoothing=config.label_smoothing,
+        **arguments,
+    )
 
 
 @dataclass
@@ -110,7 +130,8 @@ class Trainer:
         self.steps_per_epoch = len(train) // self._batch_size
 
         self.model = self._build_model()
-        self.loss = self._build_loss(num_classes).to(self.device)
+        torch.manual_seed(stream_seed(self.config.seed, 3))
+        self.loss = build_loss(config, num_classes, self.steps_per_epoch).to(self.device)
         self.optimizer = self._build_optimizer()
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
@@ -124,21 +145,6 @@ class Trainer:
         torch.manual_seed(stream_seed(self.config.seed, 0))
         model = build_model(self.config.model, (height, width, channels), self.config.embedding_dim)
         return model.to(self.device).to(memory_format=torch.channels_last)
-
-    def _build_loss(self, num_classes: int) -> ClassifierLoss:
-        if self.config.loss not in LOSSES:
-            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {self.config.loss!r}")
-        cls = LOSSES[self.config.loss]
-        arguments = dict(self.config.loss_args)
-        if "steps_per_epoch" in inspect.signature(cls).parameters:
-            arguments["steps_per_epoch"] = self.steps_per_epoch
-        torch.manual_seed(stream_seed(self.config.seed, 3))
-        return cls(
-            embedding_dim=self.config.embedding_dim,
-            num_classes=num_classes,
-            label_smoothing=self.config.label_smoothing,
-            **arguments,
-        )
 
     def _build_optimizer(self) -> torch.optim.SGD:
         body = list(self.model.parameters())

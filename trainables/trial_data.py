@@ -1,6 +1,7 @@
 """The images that all trials of a search read."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,15 @@ class TrialData:
     num_classes: int
     test_images: npt.NDArray[np.uint8] | None = None
     test_labels: npt.NDArray[np.int64] | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a trained model has to know of its images: their shape (H, W, C), mean, std and classes."""
+        return {
+            "image_shape": list(self.train_images.shape[1:]),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "num_classes": self.num_classes,
+        }
 
     def __post_init__(self) -> None:
         for part in ("validation", "test"):

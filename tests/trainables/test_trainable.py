@@ -181,7 +181,7 @@ def test_the_weights_are_written_at_full_length_only(actor: Actor, tmp_path: Pat
     index = json.loads((tmp_path / str(EPOCHS) / CHECKPOINT_INDEX).read_text())
     assert index["weights_sha256"] == hashlib.sha256((tmp_path / str(EPOCHS) / WEIGHTS_FILE).read_bytes()).hexdigest()
     state = torch.load(tmp_path / str(EPOCHS) / WEIGHTS_FILE, weights_only=True)
-    assert set(state) == {"config", "epoch", "model", "loss"}
+    assert set(state) == {"config", "epoch", "model", "loss", "data"}
     assert state["epoch"] == EPOCHS
     assert all(
         torch.equal(a, b)

@@ -165,8 +165,12 @@ class ArmStudy:
         """Nothing is left to do: a run's last result is all that is kept of it."""
 
     def needs_checkpoint(self, number: int) -> bool:
-        """Return whether a run is still to be ended: without a result it goes on from its checkpoint in a resume."""
-        return self._runs[number].run_id not in self._records.results
+        """Return whether a run is still to be ended, and goes on from its checkpoint in a resume, or is to be kept.
+
+        The weights of a winner's first pair are.
+        """
+        run = self._runs[number]
+        return run.run_id not in self._records.results or (run.role == "winner" and run.pair == 0)
 
     def stop(self, number: int, reason: str) -> None:
         """Refuse: every run of a confirmation has its full length."""

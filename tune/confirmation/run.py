@@ -1,7 +1,7 @@
 """From a finished search to numbers that can be compared: candidates on fresh seeds, winners and controls on paired."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from trainables.errors import UserError
@@ -13,8 +13,8 @@ from tune.confirmation.stages import Arms, candidate_stage, paired_stage, plan_o
 from tune.execution.progress import Progress
 from tune.execution.stages import Stage, StageGenerator
 from tune.execution.time_left import Later, TimeLeft
-from tune.records import LossRecords, read_records, write_json
-from tune.records.schema import ENDINGS, TRIALS_FILE, winner_file
+from tune.records import LossRecords, read_json, read_records, write_json
+from tune.records.schema import ENDINGS, TRIALS_FILE, winner_file, winner_weights_file
 from tune.run_file import add_confirmation
 from tune.session import Session
 from tune.settings import ConfirmSettings, SearchSettings
@@ -110,10 +110,18 @@ class _Confirmation:
 
         if not (yield from self._stage("paired seeds", paired_stage(settings, asked, winners), tested, controls)):
             return
+        self._keep_weights(winners)
         if asked.controls and ADAPTIVE in winners and not (yield from self._controls(winners[ADAPTIVE], tested)):
             return
         for store in self._stores:
             store.remove_all_but(())
+
+    def _keep_weights(self, winners: Mapping[str, Candidate]) -> None:
+        """Copy the weights of each winner on its first pair, which were trained on all images and tested."""
+        for loss, winner in winners.items():
+            (run,) = arms.winner_runs(loss, winner, 1, self._settings.seed)
+            weights = self._settings.folder / winner_weights_file(loss)
+            any(store.copy_weights(run.run_id, weights) for store in self._stores)
 
     def _epochs_not_done(self, planned: Arms, roles: tuple[str, ...]) -> int:
         """Return the epochs of runs that are planned, but for as many as are on record."""
@@ -144,8 +152,11 @@ class _Confirmation:
                 run.seed
                 for run in arms.candidate_runs(loss, [winner], self._asked.candidate_seeds, self._settings.seed)
             ]
+            description = self._settings.folder / winner_file(loss)
+            if description.exists() and read_json(description)["trial_id"] != winner.trial_id:
+                (self._settings.folder / winner_weights_file(loss)).unlink(missing_ok=True)  # of an earlier winner
             write_json(
-                self._settings.folder / winner_file(loss),
+                description,
                 {
                     "trial_id": winner.trial_id,
                     "config": winner.config,

@@ -37,6 +37,7 @@ __all__ = [
     "seed_run_fields",
     "weights_file",
     "winner_file",
+    "winner_weights_file",
 ]
 
 
@@ -70,6 +71,11 @@ def weights_file(loss: str) -> str:
 def winner_file(loss: str) -> str:
     """Return the name of the file with the configuration of a loss that won on fresh seeds."""
     return f"winner_{loss}.json"
+
+
+def winner_weights_file(loss: str) -> str:
+    """Return the name of the file with the weights of a loss's winner, trained on its first paired seed."""
+    return f"winner_{loss}.pt"
 
 
 ENDINGS = ("finished", "stopped", "failed")  # events with which a trial is over

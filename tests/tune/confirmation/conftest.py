@@ -65,7 +65,7 @@ def world(monkeypatch):
     """Stands in for Ray: what happened, in order, and how runs shall end."""
     world = SimpleNamespace(
         happened=[], configs={}, accuracy=lambda run_id: 0.9, error=lambda run_id: None, stop_after=math.inf, data={},
-        checkpoints={},
+        checkpoints={}, kept=[],
     )  # fmt: skip
 
     def run_stages(generator, session):
@@ -119,6 +119,7 @@ def world(monkeypatch):
         newest=lambda: dict(world.checkpoints),
         remove_all_but=lambda ids: world.checkpoints.clear(),
         remove_if_empty=lambda: None,
+        copy_weights=lambda trial_id, target: world.kept.append((trial_id, target.name)) or True,
     )
     monkeypatch.setattr(module, "CheckpointStore", lambda root: store)
     monkeypatch.setattr(tune.run, "CheckpointStore", lambda root: store)

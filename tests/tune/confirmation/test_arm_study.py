@@ -82,12 +82,13 @@ def test_a_run_is_recorded_once_with_all_that_belongs_to_it(tmp_path):
     assert (study.counts.finished, study.counts.best_accuracy) == (1, 0.8)
 
 
-def test_a_run_needs_its_checkpoint_until_it_has_a_result(tmp_path):
-    study = book_of(tmp_path, runs_of(3))
+def test_a_run_needs_its_checkpoint_until_it_has_a_result_and_that_of_the_first_pair_for_its_weights(tmp_path):
+    study = book_of(tmp_path, runs_of(4))
+    run_whole(study)
     run_whole(study)
     broken, running = study.ask().number, study.ask().number
     study.on_error(broken, "its worker was lost")
-    assert [study.needs_checkpoint(number) for number in (0, broken, running)] == [False, True, True]
+    assert [study.needs_checkpoint(number) for number in (0, 1, broken, running)] == [True, False, True, True]
     study.requeue_running()
     assert study.needs_checkpoint(running)
 

@@ -6,9 +6,12 @@ import signal
 import time
 
 import pytest
+import torch
 
 from analysis.load import load_run
 from tests.tune.happenings import let_happen
+from trainables.data import load_test_data
+from trainables.trained import load_model
 from tune import confirm, run_search
 from tune.confirmation.arms import CONTROLS
 from tune.records import read_json, read_records, write_json
@@ -20,6 +23,7 @@ EPOCHS = 2
 BUDGET = (
     "--dataset", "digits", "--loss", "arcface", "--loss", "adaloss", "--trials", 1, "--max-epochs", EPOCHS,
     "--grace-epochs", 1, "--batch-size", 64, "--train-size", 70, "--max-concurrent", 1,
+    "--precision", "float32",
 )  # fmt: skip
 ASKED = ("--confirm-seeds", 2, "--controls", "--robustness", 1)
 RUNS = {"candidate": 6, "winner": 4, "untuned": 4, "control": 2 * len(CONTROLS), "robustness": 3}
@@ -75,6 +79,16 @@ def test_what_was_tested_has_a_confusion_and_angles_of_all_test_images(confirmed
                 counts = result["angle_histograms"][when][of]
                 assert len(counts) == 90
                 assert sum(counts) == 297
+
+
+def test_the_weights_of_the_winners_are_those_that_were_tested(confirmed):
+    folder, _ = confirmed
+    test = load_test_data("digits", None)
+    for loss in ("arcface", "adaloss"):
+        predicted = load_model(folder / f"winner_{loss}.pt")(torch.from_numpy(test.images)).argmax(1).numpy()
+        (tested,) = (r for r in results_of(folder) if (r["role"], r["arm"], r["pair"]) == ("winner", loss, 0))
+        same = (predicted == test.labels) == unpack_bits(tested["correct_bits"], 297)
+        assert same.mean() > 0.99  # but for images that rounding decides
 
 
 def test_a_replay_applies_the_margins_of_the_other_seed(confirmed):

@@ -38,6 +38,11 @@ def test_winners_train_on_training_and_validation_images_and_see_no_validation(s
     assert len(tested.test_labels) == 297
 
 
+def test_of_each_winner_the_weights_of_the_first_pair_are_kept(settings, world):
+    confirm(settings)
+    assert world.kept == [(f"winner-{loss}-0000-000", f"winner_{loss}.pt") for loss in settings.losses]
+
+
 def test_the_winner_is_who_is_best_on_fresh_seeds(settings, world):
     world.accuracy = lambda run_id: 0.8 if "adaloss-0000" in run_id else 0.9
     confirm(settings)
