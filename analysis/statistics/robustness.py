@@ -64,7 +64,7 @@ class DrawDifference:
         only_first_collapsed: draws.
         only_second_collapsed: draws.
         collapse_p: two-sided, of McNemar's exact test on these.
-        best_of: numbers of draws.
+        best_of: numbers of draws, up to half of those that there are.
         ahead: for each, how often the best of so many draws of the first is ahead of that of the second.
     """
 
@@ -154,7 +154,7 @@ def _difference(
         return None
     difference = both["a"] - both["b"]
     fell_a, fell_b = both["a"] <= bound, both["b"] <= bound
-    draws = tuple(k for k in BEST_OF if k <= len(both))
+    draws = tuple(k for k in BEST_OF if 2 * k <= len(both))  # of all of them there is one best, and no luck in it
     return DrawDifference(
         first,
         second,
