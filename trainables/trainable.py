@@ -144,10 +144,12 @@ class MarginTrainable(ray_tune.Trainable):
     def _take(self, data: "TrialData | ray.ObjectRef") -> None:
         """Read other data than that of the trial before; what is placed on the device stays if it is the same."""
         self.config.pop("data", None)  # Ray sends the configuration back with every result
-        if self._data_from is None or self._data_from != data:
-            self._placed = None
-            self._data: TrialData = ray.get(data) if isinstance(data, ray.ObjectRef) else data
-            self._data_from = data
+        is_shared = isinstance(data, ray.ObjectRef)  # whose reference comes anew with each trial
+        if data is self._data_from or (is_shared and data == self._data_from):
+            return
+        self._placed = None
+        self._data: TrialData = ray.get(data) if is_shared else data
+        self._data_from = data
 
     def _broke(self, error: Exception) -> None:
         from trainables.devices import is_out_of_memory

@@ -122,6 +122,17 @@ def test_an_exception_is_the_trials_result_and_not_the_actors_end(
     assert steps(running) == expected
 
 
+def test_an_actor_that_takes_up_other_data_gives_a_fresh_ones_numbers(digits: TrainingData) -> None:
+    """As a worker of the search does that goes on with the paired seeds."""
+    searched, tested = trial_data(digits), trial_data(digits, judged=False, tested=True)
+    reused = actor_of(searched)(trial())
+    steps(reused)
+    MarginTrainable.reset_config(reused, {**trial(seed=2), "data": tested})
+    fresh = actor_of(tested)(trial(seed=2))
+    assert steps(reused) == steps(fresh)
+    assert_equal(reused, fresh)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

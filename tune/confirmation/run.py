@@ -121,7 +121,9 @@ class _Confirmation:
         for loss, winner in winners.items():
             (run,) = arms.winner_runs(loss, winner, 1, self._settings.seed)
             weights = self._settings.folder / winner_weights_file(loss)
-            any(store.copy_weights(run.run_id, weights) for store in self._stores)
+            for store in self._stores:
+                if store.copy_weights(run.run_id, weights):
+                    break
 
     def _epochs_not_done(self, planned: Arms, roles: tuple[str, ...]) -> int:
         """Return the epochs of runs that are planned, but for as many as are on record."""
