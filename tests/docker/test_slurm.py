@@ -29,7 +29,7 @@ STAND_INS = {
         if [ "$1" = -c ]; then exec python3 "$@"; fi
         echo "python $*" >> "$LOG"
         trap 'echo "told to end" >> "$LOG"; exit 143' TERM
-        if [ -e "$WAIT" ]; then while :; do sleep 0.1; done; fi
+        while [ -e "$WAIT" ]; do sleep 0.1; done
         exit 7
     """,
 }
@@ -84,7 +84,11 @@ def wait_for(condition):
 
 
 def test_a_head_and_workers_come_up_and_the_search_runs_on_them(job):
-    assert job("--dataset", "cifar10", "--name", "x").wait(60) == 7  # the search's own exit code
+    (job.folder / "wait").touch()  # else the search may be over before the workers have begun
+    script = job("--dataset", "cifar10", "--name", "x")
+    wait_for(lambda: len(lines(job.folder, "ray start")) == 2)
+    (job.folder / "wait").unlink()
+    assert script.wait(60) == 7  # the search's own exit code
     # The stand-ins write in any order: the head's and the workers' run at the same time.
     workers, head = sorted(lines(job.folder, "ray start"))
     assert head == "ray start --head --port 22345 --dashboard-port 32345 --num-cpus 16 --num-gpus 2 --block"
