@@ -14,20 +14,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import SearchSpace
 from tune.records import LossRecords
 from tune.records.schema import EPOCH_FIELDS, PLACE_FIELDS
 from tune.search.rungs import Rungs
-from tune.search.sampler import RepeatableTPESampler
+from tune.search.stored_study import StoredStudy
 from tune.study import Checkpoint, Suggestion, TrialCounts
 
 __all__ = ["LossStudy", "SearchPlan"]
 
 # Trials drawn at random before TPE has anything to go by; the first points count among them.
 STARTUP_TRIALS = 6
+
+
+_STATES = {"finished": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class LossStudy:
         self,
         name: str,
         space: SearchSpace,
-        storage: BaseStorage,
+        storage: RDBStorage,
         records: LossRecords,
         plan: SearchPlan,
         checkpoints: Mapping[str, Checkpoint] | None = None,
@@ -75,19 +78,11 @@ class LossStudy:
         self.counts = TrialCounts(plan.trials)
         self._space, self._records = space, records
         self._checkpoints = dict(checkpoints or {})
-        self._waiting: set[int] = set()  # interrupted trials that are to go on
         self._rungs = Rungs(plan.grace_epochs, plan.max_epochs, plan.reduction_factor)
-        # No pruner: the rungs prune, at the same epochs whatever the order in which results come in.
-        self._study = optuna.create_study(
-            study_name=name,
-            storage=storage,
-            direction="maximize",
-            sampler=RepeatableTPESampler(plan.seed, STARTUP_TRIALS),
-            pruner=optuna.pruners.NopPruner(),
-            load_if_exists=True,
-        )
-        self._storage = self._study._storage  # Optuna's cached view of `storage`
+        self._study = StoredStudy(name, storage, seed=plan.seed, startup_trials=STARTUP_TRIALS)
+        self._places: dict[int, dict[str, Any]] = {}  # where running trials run, by number
         self._events = {(event["trial_id"], event["event"]) for event in records.read_events()}
+        self._best: int | None = None
         self._recover()
 
     def trial_id(self, number: int) -> str:
@@ -96,19 +91,14 @@ class LossStudy:
 
     def ask(self) -> Suggestion | None:
         """Return the next trial to run, interrupted ones first, or None when as many as asked for were started."""
-        existing = self._study.get_trials(deepcopy=False)
-        waiting = next((trial for trial in existing if trial.state == TrialState.WAITING), None)
-        if waiting is None:
-            if len(existing) >= self.counts.asked:
-                return None
-            if len(existing) < len(self._space.first_points):
-                self._study.enqueue_trial(self._space.first_points[len(existing)])
-        number = waiting.number if waiting is not None else len(existing)
-        trial = self._study.ask()
-        assert trial.number == number, "another process asks for trials of this study"
-        config = self._space.suggest(trial)
+        number = len(self._study)
+        if not self._study.waiting and number >= self.counts.asked:
+            return None
+        points = self._space.first_points
+        trial = self._study.ask(points[number] if number < len(points) else None)
+        config, number = self._space.suggest(trial), trial.number
         trial_id = self.trial_id(number)
-        trial.set_user_attr("trial_id", trial_id)
+        self._study.save(number, {"trial_id": trial_id})
         checkpoint = self._checkpoints.get(trial_id)
         if self._is_recorded(trial_id, "started"):
             self._records.event(trial_id, "resumed", config=config, epoch=checkpoint.epoch if checkpoint else 0)
@@ -116,7 +106,6 @@ class LossStudy:
             self._record(trial_id, "started", config=config)
         self.counts.running[number] = {}
         self.counts.requeued.discard(number)
-        self._waiting.discard(number)
         return Suggestion(number, trial_id, config, checkpoint)
 
     def on_epoch(self, number: int, result: Mapping[str, Any]) -> bool:
@@ -126,8 +115,7 @@ class LossStudy:
         :meth:`on_checkpoint`'s. A result with an ``error``, or without a finite ``val_accuracy``, fails the trial.
         """
         if not self.counts.running.get(number):
-            place = {key: result[key] for key in PLACE_FIELDS if key in result}
-            self._storage.set_trial_user_attr(self._id(number), "place", place)
+            self._places[number] = {key: result[key] for key in PLACE_FIELDS if key in result}
         if error := result.get("error"):
             self.failed(number, error)
             return False
@@ -137,11 +125,11 @@ class LossStudy:
         self.counts.running[number] = record
         self.counts.epochs += 1
         if not math.isfinite(accuracy):
-            self._storage.set_trial_user_attr(self._id(number), "diverged_epoch", epoch)
             self._rungs.diverged(number, epoch)
-            self.failed(number, f"diverged: the loss was not finite in epoch {epoch}")
+            error = f"diverged: the loss was not finite in epoch {epoch}"
+            self._end(number, "failed", error=error, diverged_epoch=epoch)
             return False
-        self._storage.set_trial_intermediate_value(self._id(number), epoch, accuracy)
+        self._study.report(number, epoch, accuracy)
         if epoch >= self.max_epochs:
             return False
         if not self._rungs.goes_on(number, epoch, accuracy):
@@ -153,8 +141,7 @@ class LossStudy:
         """Finish a running trial that has its full length: not before its weights are safe, it may be the best."""
         record = self.counts.running[number]
         if record.get("epoch", 0) >= self.max_epochs:
-            self._study.tell(number, record["val_accuracy"])
-            self._close(number, "finished")
+            self._end(number, "finished")
 
     def needs_checkpoint(self, number: int) -> bool:
         """Return whether a trial is still to be ended, or is the best so far, whose weights will be kept."""
@@ -165,18 +152,14 @@ class LossStudy:
 
     def stop(self, number: int, reason: str) -> None:
         """End a running trial before its full length; one that has no epoch yet fails."""
-        if not self._study.get_trials(deepcopy=False)[number].intermediate_values:
+        if not self._study[number].intermediate_values:
             self.failed(number, reason)
             return
-        self._storage.set_trial_user_attr(self._id(number), "reason", reason)
-        self._study.tell(number, state=TrialState.PRUNED)
-        self._close(number, "stopped")
+        self._end(number, "stopped", reason=reason)
 
     def failed(self, number: int, error: str) -> None:
         """End a running trial that broke."""
-        self._storage.set_trial_user_attr(self._id(number), "error", error)
-        self._study.tell(number, state=TrialState.FAIL)
-        self._close(number, "failed")
+        self._end(number, "failed", error=error)
 
     def on_error(self, number: int, error: str) -> None:
         """End a running trial whose worker was lost too often."""
@@ -197,10 +180,9 @@ class LossStudy:
         self._checkpoints = dict(checkpoints)
 
     def _wait(self, number: int, **details: Any) -> None:
-        self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
+        self._study.wait(number)
         self._records.event(self.trial_id(number), "interrupted", **details)
         del self.counts.running[number]
-        self._waiting.add(number)
 
     def on_restart(self, number: int, error: str) -> None:
         """Note that Ray runs a trial again, from its last checkpoint, after its worker was lost; maybe elsewhere."""
@@ -209,12 +191,7 @@ class LossStudy:
 
     def best(self) -> FrozenTrial | None:
         """Return the trial with the highest accuracy after its full length, else the highest of the stopped ones."""
-        trials = self._study.get_trials(deepcopy=False)
-        for state in (TrialState.COMPLETE, TrialState.PRUNED):
-            judged = [trial for trial in trials if trial.state == state and trial.value is not None]
-            if judged:
-                return max(judged, key=lambda trial: (trial.value, -trial.number))
-        return None
+        return None if self._best is None else self._study[self._best]
 
     def config_of(self, trial: FrozenTrial) -> dict[str, Any]:
         """Return a trial's drawn configuration, as :meth:`ask` gave it."""
@@ -222,8 +199,7 @@ class LossStudy:
 
     def waiting(self) -> list[int]:
         """Return the numbers of interrupted trials."""
-        trials = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return [trial.number for trial in trials]
+        return self._study.waiting
 
     def is_running(self, number: int) -> bool:
         """Return whether a trial is running."""
@@ -231,16 +207,13 @@ class LossStudy:
 
     def epochs_to_go(self) -> float:
         """Return how many epochs the trials may be expected to train still, by what the rungs let through."""
-        reached = {number: self._epochs_behind(number) for number in (*self.counts.running, *self._waiting)}
+        reached = {number: self._epochs_behind(number) for number in (*self.counts.running, *self._study.waiting)}
         return self._rungs.epochs_to_go(reached, max(0, self.counts.asked - self.counts.done - len(reached)))
 
     def _epochs_behind(self, number: int) -> int:
         """Return how many epochs of a trial that has not ended need not be run again."""
         checkpoint = self._checkpoints.get(self.trial_id(number))
         return int(self.counts.running.get(number, {}).get("epoch", checkpoint.epoch if checkpoint else 0))
-
-    def _id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
 
     def _is_recorded(self, trial_id: str, event: str) -> bool:
         return (trial_id, event) in self._events
@@ -249,32 +222,40 @@ class LossStudy:
         self._records.event(trial_id, event, **details)
         self._events.add((trial_id, event))
 
+    def _end(self, number: int, event: str, **details: Any) -> None:
+        """End a running trial in the study, and then on record."""
+        place = self._places.pop(number, None)
+        about = {"place": place, **details} if place is not None else details
+        self._study.end(number, _STATES[event], about)
+        self._close(number, event)
+
     def _close(self, number: int, event: str) -> None:
         """Record how a trial ended that the study already knows as finished."""
-        trial = self._study.get_trials(deepcopy=False)[number]
+        trial = self._study[number]
         self.counts.running.pop(number, None)
         setattr(self.counts, event, getattr(self.counts, event) + 1)
-        best = self.best()
-        if best is not None and best.value is not None:
-            self.counts.best_number, self.counts.best_accuracy = best.number, best.value
+        if event != "failed":
+            self._judge(trial)
         if not self._is_recorded(self.trial_id(number), event):
             self._record(self.trial_id(number), event, **_ending(trial))
 
+    def _judge(self, trial: FrozenTrial) -> None:
+        """Take a trial for the best if it is: of those with the full length, else of the stopped ones."""
+        best = self.best()
+        if trial.value is not None and (best is None or _merit(trial) > _merit(best)):
+            self._best = trial.number
+            self.counts.best_number, self.counts.best_accuracy = trial.number, trial.value
+
     def _recover(self) -> None:
         """Bring study, rungs and records into step after whatever ended the last process."""
-        endings: dict[TrialState, str] = {
-            TrialState.COMPLETE: "finished",
-            TrialState.PRUNED: "stopped",
-            TrialState.FAIL: "failed",
-        }
-        for trial in self._study.get_trials(deepcopy=False):
+        events = {state: event for event, state in _STATES.items()}
+        for trial in self._study.trials():
             reached = trial.last_step or 0
             if trial.state == TrialState.RUNNING:
-                self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-            if trial.state in endings:
-                self._close(trial.number, endings[trial.state])
+                self._study.wait(trial.number)
+            if trial.state in events:
+                self._close(trial.number, events[trial.state])
             else:
-                self._waiting.add(trial.number)
                 # Later epochs are run again, and judged again where they were not.
                 checkpoint = self._checkpoints.get(self.trial_id(trial.number))
                 reached = checkpoint.epoch if checkpoint else 0
@@ -282,6 +263,11 @@ class LossStudy:
             self._rungs.replay(trial.number, known)
             if "diverged_epoch" in trial.user_attrs:
                 self._rungs.diverged(trial.number, trial.user_attrs["diverged_epoch"])
+
+
+def _merit(trial: FrozenTrial) -> tuple[bool, float, int]:
+    assert trial.value is not None
+    return trial.state == TrialState.COMPLETE, trial.value, -trial.number
 
 
 def _ending(trial: FrozenTrial) -> dict[str, Any]:

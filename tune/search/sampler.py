@@ -2,7 +2,7 @@
 
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,13 @@ class RepeatableTPESampler(BaseSampler):
     Args:
         seed: of the search.
         startup_trials: trials drawn at random before TPE has anything to go by.
+        history: returns the trials that a draw goes by.
     """
 
-    def __init__(self, seed: int, startup_trials: int) -> None:
+    def __init__(self, seed: int, startup_trials: int, history: Callable[[], list[FrozenTrial]]) -> None:
         self._seed = seed
         self._startup_trials = startup_trials
+        self._history = history
 
     def _sampler(self, *key: int) -> TPESampler:
         seed = int(np.random.SeedSequence((self._seed, *key)).generate_state(1)[0])
@@ -46,20 +48,39 @@ class RepeatableTPESampler(BaseSampler):
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the parameters that are drawn together."""
         self._joint = self._sampler(trial.number)
-        return self._joint.infer_relative_search_space(study, trial)
+        excerpt: Any = _Excerpt(study, self._history())
+        self._excerpt = excerpt
+        return self._joint.infer_relative_search_space(self._excerpt, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Draw those."""
-        return self._joint.sample_relative(study, trial, search_space)
+        return self._joint.sample_relative(self._excerpt, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Draw one that is not among them."""
         alone = self._sampler(trial.number, zlib.crc32(param_name.encode()))
-        return alone.sample_independent(study, trial, param_name, param_distribution)
+        return alone.sample_independent(self._excerpt, trial, param_name, param_distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Nothing is left to do."""
+
+
+class _Excerpt:
+    """A study of which TPE sees a part of the trials."""
+
+    def __init__(self, study: Study, trials: list[FrozenTrial]) -> None:
+        self._study, self._trials = study, trials
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._trials if states is None or trial.state in states]
+
+    get_trials = _get_trials

@@ -43,7 +43,7 @@ def _repeated(name: str) -> Any:
 
     @functools.wraps(plain)
     def method(self: "RetryingStorage", *arguments: Any, **options: Any) -> Any:
-        return self._retrying.call(lambda again: plain(self, *arguments, **options))
+        return self.retrying.call(lambda again: plain(self, *arguments, **options))
 
     return method
 
@@ -62,7 +62,7 @@ class RetryingStorage(RDBStorage):
         super().__init__(login.sqlalchemy_url, engine_kwargs={"connect_args": login.arguments(CONNECT_TIMEOUT_S)})
         sqlalchemy.event.listen(self.engine, "connect", _limit_session)
         self.engine.dispose()  # the connection that was made without
-        self._retrying = retrying
+        self.retrying = retrying
 
     def __getstate__(self) -> dict[Any, Any]:
         raise TypeError("a storage that knows a password is not pickled")
@@ -99,7 +99,7 @@ class RetryingStorage(RDBStorage):
                     raise
                 return int(RDBStorage.get_study_id_from_name(self, study_name))
 
-        return self._retrying.call(create)
+        return self.retrying.call(create)
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         """Make a trial; one that an earlier attempt made is the one, known by a mark of its own.
@@ -121,7 +121,7 @@ class RetryingStorage(RDBStorage):
                 made.number, made._trial_id, made.datetime_start = trial.number, trial.trial_id, trial.datetime_start
                 return made
 
-        return self._retrying.call(create)
+        return self.retrying.call(create)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Set a trial's state; one that an earlier attempt has set is set."""
@@ -139,7 +139,7 @@ class RetryingStorage(RDBStorage):
                 return True
             return done or (again and is_set())
 
-        return self._retrying.call(set_)
+        return self.retrying.call(set_)
 
 
 def _find_marked(session: Any, study_id: int, mark: str) -> Any:

@@ -1,11 +1,11 @@
 """The study of one loss, killed at any of its writes and opened again."""
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 
 from tests.tune.search.invented_trials import StudyOnDisk, curve, record
 from tune.records import LossRecords
+from tune.storage.trial_rows import TrialRows
 from tune.study import Checkpoint
 
 MAX_EPOCHS = 5  # with rungs at 1 and 3, and checkpoints at 2, 4 and 5
@@ -20,12 +20,9 @@ class KillSwitch:
 
     def __init__(self, monkeypatch, at, after):
         self.calls, self.at, self.after = 0, at, after
-        storage, records = optuna.storages._CachedStorage, LossRecords
+        storage, records = TrialRows, LossRecords
         for owner, names in (
-            (
-                storage,
-                ("create_new_trial", "set_trial_param", "set_trial_intermediate_value", "set_trial_state_values"),
-            ),
+            (storage, ("create", "run_again", "report", "end", "wait")),
             (records, ("event", "epoch")),
         ):
             for name in names:
@@ -75,10 +72,10 @@ def search_with_kills(on_disk, checkpoints):
 @pytest.mark.parametrize(
     ("loss", "stride"),
     [
-        ("arcface", 29),
-        ("adaloss", 31),
-        pytest.param("arcface", 3, marks=pytest.mark.slow),
-        pytest.param("adaloss", 5, marks=pytest.mark.slow),
+        ("arcface", 11),
+        ("adaloss", 13),
+        pytest.param("arcface", 1, marks=pytest.mark.slow),
+        pytest.param("adaloss", 2, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -97,7 +94,7 @@ def test_a_kill_at_any_write_changes_nothing_in_the_end(tmp_path, loss, stride, 
         return switch.calls, trials, sorted(endings), sorted(epochs), study.best().number
 
     calls, *undisturbed = search(tmp_path / "undisturbed", at=-1)
-    assert calls > 50
+    assert calls > 40
     for at in range(1, calls + 1, stride):
         _, *disturbed = search(tmp_path / f"{at}", at)
         assert disturbed == undisturbed, f"killed at write {at} of {calls}"
