@@ -13,7 +13,7 @@ from analysis.statistics.claims import Claim, adaptivity, claims
 from analysis.statistics.convergence import Speed, convergence
 from analysis.statistics.robustness import Robustness, robustness
 from analysis.statistics.verdict import Verdict, verdicts
-from tune.records.roles import CONTROLS
+from tune.records.roles import CONTROLS_OF
 
 __all__ = ["Accuracy", "Findings", "findings", "load_findings", "search_summary"]
 
@@ -133,7 +133,7 @@ _TESTED = ("winner", "untuned", "control")
 def _arms(run: Run, role: str) -> list[str]:
     arms = run.arms(role)
     if role == "control":
-        arms = [arm for arm in CONTROLS if arm in arms]
+        arms = [arm for controls in CONTROLS_OF.values() for arm in controls if arm in arms]
     return [arm for arm in arms if len(run.seed_runs_of(role, arm))]
 
 

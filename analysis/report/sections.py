@@ -11,6 +11,7 @@ from analysis.statistics.claims import PUBLISHED
 from analysis.statistics.convergence import Lead
 from analysis.statistics.robustness import Robustness
 from analysis.statistics.verdict import Verdict
+from tune.records.roles import CONTROLS_OF
 
 __all__ = ["details", "head", "overall", "verdict_blocks"]
 
@@ -70,8 +71,12 @@ def verdict_blocks(found: Findings) -> list[Block]:
     lines = [line for verdict in found.main_verdicts for line in _main_lines(verdict)] or [_no_verdict(found)]
     said = {pair.kind for pair in found.main_pairs}
     blocks: list[Block] = [Heading(f"Verdict on {found.run.dataset}"), Items(tuple(lines))]
-    for kind, title in (("baseline", "Against losses without a margin"), ("control", "Against AdaLoss's controls")):
-        group = [verdict for verdict in found.verdicts if verdict.kind == kind]
+    titles = {
+        ("baseline", ""): "Against losses without a margin",
+        **{("control", loss): f"Against {name_of(loss)}'s controls" for loss in CONTROLS_OF},
+    }
+    for (kind, loss), title in titles.items():
+        group = [verdict for verdict in found.verdicts if verdict.kind == kind and loss in ("", verdict.first)]
         if group and kind not in said:
             family = max(verdict.family for verdict in group)
             intro = f"{title}, p_holm corrected over {family} comparison{'s' if family != 1 else ''}:"
