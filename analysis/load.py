@@ -14,6 +14,7 @@ from tune.records import RecordError, checked_records, current_epochs, read_json
 from tune.records.bits import unpack_bits
 from tune.records.roles import JUDGED_ON_VALIDATION, controlled_loss, default_reference
 from tune.records.schema import (
+    CALIBRATION_FIELDS,
     ENDINGS,
     EPOCHS_FILE,
     RUN_FIELDS,
@@ -262,8 +263,8 @@ def _trials(loss: str, events: list[dict[str, Any]], epochs: list[dict[str, Any]
 
 SEED_RUN_COLUMNS = [
     *("run_id", "role", "arm", "pair", "seed", "trial_id", "config", "epochs", "seconds", "val_accuracy"),
-    *("test_accuracy", "test_loss", "confusion", "class_accuracy", "correct_bits", "angle_histograms", "curve"),
-    *("error", "time", "accuracy", "failed"),
+    *("test_accuracy", "test_loss", *CALIBRATION_FIELDS, "confusion", "class_accuracy", "correct_bits"),
+    *("angle_histograms", "curve", "error", "time", "accuracy", "failed"),
 ]
 
 

@@ -7,6 +7,7 @@ from analysis.arms import name_of
 from analysis.findings import Accuracy, Findings
 from analysis.formatting import duration, interval_pp, listed, p_value, percent, points
 from analysis.report.document import Block, Heading, Items, Paragraph, Table
+from analysis.report.losses import SETTINGS, classes_blocks, ranking_blocks
 from analysis.statistics.claims import PUBLISHED
 from analysis.statistics.convergence import Lead
 from analysis.statistics.robustness import Robustness
@@ -185,19 +186,20 @@ def details(found: Findings) -> list[Block]:
                 "with which the configuration was chosen."
             ),
             _accuracies(found.accuracies),
+            *ranking_blocks(found.ranking),
+            *classes_blocks(found.classes),
         ]
     return [*blocks, *_speed_blocks(found), *_robustness_blocks(found), *_budget_blocks(found)]
 
 
 def _accuracies(rows: Sequence[Accuracy]) -> Table:
     columns = ("arm", "settings", "mean", "sd, pp", "lowest", "highest", "seeds", "failed", "validation")
-    settings = {"winner": "tuned", "untuned": "defaults", "control": "control"}
     return Table(
         columns,
         tuple(
             (
                 name_of(row.arm),
-                settings[row.role],
+                SETTINGS[row.role],
                 percent(row.mean),
                 "-" if row.sd is None else f"{100 * row.sd:.2f}",
                 percent(row.lowest),
