@@ -39,7 +39,8 @@ def examine(before: Tensor, after: Tensor, logits: Tensor, labels: Tensor) -> di
         and columns predicted; ``class_accuracy``, of each class's images, None where there are none;
         ``ece`` and ``mean_confidence``, see :func:`calibration`; ``correct_bits``, which images were classified
         correctly, by :func:`pack_bits`; ``angle_histograms``, by ``before`` and ``after``, then by ``own`` and
-        ``nearest_other``, counts in ANGLE_BINS equal bins over [0, pi] rad. If the loss is not finite, accuracy and loss are NaN, and there is nothing else.
+        ``nearest_other``, counts in ANGLE_BINS equal bins over [0, pi] rad. If the loss is not finite, accuracy and
+        loss are NaN, and there is nothing else.
     """
     loss = F.cross_entropy(logits, labels)
     if not torch.isfinite(loss):
