@@ -16,6 +16,8 @@ from tune.records.roles import CONTROLS_OF
 
 __all__ = ["details", "head", "overall", "verdict_blocks"]
 
+_MANY = 5  # main comparisons; beyond it intervals and remarks of each are left to the exports
+
 
 def head(found: Findings) -> list[Block]:
     """Return what was searched, and what the search came to."""
@@ -69,9 +71,8 @@ def _waiting(found: Findings) -> str:
 
 def verdict_blocks(found: Findings) -> list[Block]:
     """Return the verdict: the main comparisons a line each, the others, the controls, and what limits it all."""
-    lines = [line for verdict in found.main_verdicts for line in _main_lines(verdict)] or [_no_verdict(found)]
+    blocks: list[Block] = [Heading(f"Verdict on {found.run.dataset}"), *_main_blocks(found)]
     said = {pair.kind for pair in found.main_pairs}
-    blocks: list[Block] = [Heading(f"Verdict on {found.run.dataset}"), Items(tuple(lines))]
     titles = {
         ("baseline", ""): "Against losses without a margin",
         **{("control", loss): f"Against {name_of(loss)}'s controls" for loss in CONTROLS_OF},
@@ -89,6 +90,15 @@ def verdict_blocks(found: Findings) -> list[Block]:
     if found.caveats:
         blocks.append(Items(tuple(f"Note: {caveat}" for caveat in found.caveats)))
     return blocks
+
+
+def _main_blocks(found: Findings) -> list[Block]:
+    """Return what the run asks and its answers: of a few all that there is to say, of many a line and the remarks."""
+    answers = found.main_verdicts
+    if len(answers) > _MANY:
+        return [Items(tuple(verdict.sentence for verdict in answers)), *_notes(answers)]
+    lines = [line for verdict in answers for line in _main_lines(verdict)] or [_no_verdict(found)]
+    return [Items(tuple(lines))]
 
 
 def _main_lines(verdict: Verdict) -> list[str]:
