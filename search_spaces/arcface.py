@@ -5,7 +5,7 @@ from optuna.distributions import FloatDistribution
 from search_spaces.common import SCALE, Parameter, SearchSpace, log_uniform
 
 _MARGIN = FloatDistribution(0.0, 0.6)
-_SPREAD = log_uniform(0.005, 0.1)  # Boutros et al. try 0.0125 to 0.05
+_SPREAD = log_uniform(0.005, 0.1)
 
 ARCFACE = SearchSpace(
     "arcface",

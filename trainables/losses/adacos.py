@@ -42,6 +42,10 @@ class AdaCosLoss(MarginSoftmaxLoss):
         first = math.sqrt(2.0) * math.log(num_classes - 1)
         super().__init__(embedding_dim, num_classes, scale=first, label_smoothing=label_smoothing)
 
+    def diagnostics(self) -> dict[str, float | list[float]]:
+        """Return the margins, which are 0, and the scale."""
+        return {**super().diagnostics(), "scale": self.scale.item()}
+
     def extra_repr(self) -> str:
         """Show the sizes in the module's printed form."""
         return f"embedding_dim={self.embedding_dim}, num_classes={self.num_classes}"

@@ -92,6 +92,7 @@ EPOCH_FIELDS = (
     "margin_per_class_rad",
     "difficulty",
     "competence",
+    "scale",
     "learning_rate",
     "seconds",
     "images_per_s",
@@ -160,7 +161,8 @@ _MEASURED: Fields = {
     "val_accuracy": _OPTIONAL_SHARE,
     "train_accuracy": _OPTIONAL_SHARE,
     **dict.fromkeys(
-        ("val_loss", "train_loss", "margin_rad", "margin_raw_rad", "difficulty", "competence"), _OPTIONAL_NUMBER
+        ("val_loss", "train_loss", "margin_rad", "margin_raw_rad", "difficulty", "competence", "scale"),
+        _OPTIONAL_NUMBER,
     ),
     **dict.fromkeys(("learning_rate", "images_per_s", "time"), _OPTIONAL_NUMBER),
     **dict.fromkeys(("margin_per_class_rad", "margin_steps_rad"), _OPTIONAL_NUMBERS),

@@ -297,7 +297,7 @@ def test_without_spread_and_in_evaluation_it_is_the_loss_with_a_fixed_margin(nam
 def test_adacos_begins_with_the_fixed_scale_and_a_wilder_batch_does_not_move_it():
     loss = build_rule("adacos", num_classes=10)
     assert loss.scale.item() == pytest.approx(math.sqrt(2) * math.log(9))
-    loss.scale.fill_(1e-3)
+    assert loss.diagnostics() == {"margin_rad": 0.0, "margin_raw_rad": 0.0, "scale": loss.scale.item()}
     small = build_rule("adacos", num_classes=3)
     small.scale.fill_(40.0)  # exp(40 cos) over cosines of -1 / 2 is below 1: its logarithm is no scale
     angles = torch.arange(3) * 2 * math.pi / 3
