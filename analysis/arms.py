@@ -9,18 +9,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from tune.records.roles import ADAPTIVE, CONTROLS, GATED
+from tune.records.roles import ADAPTIVE, CONTROLS_OF, GATED, PERMUTED
 
 __all__ = [
     "ARMS",
     "BASELINES",
     "Arm",
+    "Group",
     "Kind",
     "Look",
     "Pair",
     "compared",
     "compared_draws",
     "compared_speeds",
+    "group_of",
     "looks_of",
     "name_of",
 ]
@@ -41,6 +43,9 @@ class Look:
     symbol: str = "circle"
 
 
+Group = Literal["baseline", "peer", "ours", "control"]
+
+
 @dataclass(frozen=True)
 class Arm:
     """A loss or a control.
@@ -48,31 +53,42 @@ class Arm:
     Args:
         name: for people.
         look: in pictures.
-        has_margin: False for the losses that every margin has to beat, the baselines.
+        group: what it is here: a baseline has no margin and is what every margin has to beat.
     """
 
     name: str
     look: Look
-    has_margin: bool = True
+    group: Group
 
 
-# Okabe and Ito, "Color Universal Design", 2008. Controls are shades of the loss that they are made of.
+# Five are Okabe and Ito's, "Color Universal Design", 2008; the other losses differ from them and from each other by 15
+# or more in CIELAB, to normal and to red- or green-blind eyes. Controls are shades of what they are made of.
 ARMS = {
-    "adaloss": Arm("AdaLoss", Look("#D55E00")),
-    "adaloss_per_class": Arm("AdaLoss per class", Look("#E69F00", symbol="triangle-down")),
-    "arcface": Arm("ArcFace", Look("#0072B2", symbol="square")),
-    "softmax": Arm("softmax", Look("#009E73", symbol="diamond"), has_margin=False),
-    "norm_softmax": Arm("normalised softmax", Look("#CC79A7", symbol="triangle-up"), has_margin=False),
-    "mean_margin": Arm("mean-margin ArcFace", Look("#4A94C8", "dash", "square-open")),
-    "final_margin": Arm("final-margin ArcFace", Look("#2C5E86", "dot", "diamond-open")),
-    "linear_ramp": Arm("linear-ramp ArcFace", Look("#7DA7CC", "dashdot", "triangle-up-open")),
-    GATED: Arm("gated ArcFace", Look("#56B4E9", "longdash", "circle-open")),
-    "yoked_replay": Arm("yoked-replay ArcFace", Look("#5B7C99", "longdashdot", "triangle-down-open")),
-    "gate_off": Arm("ungated AdaLoss", Look("#8F3F00", "dash", "cross-open")),
+    "adaloss": Arm("AdaLoss", Look("#D55E00"), "ours"),
+    "adaloss_per_class": Arm("AdaLoss per class", Look("#E69F00", symbol="triangle-down"), "ours"),
+    "adaloss_quantile": Arm("quantile AdaLoss", Look("#DD1133", symbol="triangle-left"), "ours"),
+    "adaloss_relative": Arm("relative AdaLoss", Look("#FF00DD", symbol="triangle-right"), "ours"),
+    "adaloss_trapezoid": Arm("trapezoid AdaLoss", Look("#552222", symbol="hexagon"), "ours"),
+    "arcface": Arm("ArcFace", Look("#0072B2", symbol="square"), "peer"),
+    "cosface": Arm("CosFace", Look("#0099FF", symbol="triangle-ne"), "peer"),
+    "adacos": Arm("AdaCos", Look("#337733", symbol="triangle-nw"), "peer"),
+    "curricularface": Arm("CurricularFace", Look("#1111AA", symbol="triangle-se"), "peer"),
+    "elasticface": Arm("ElasticFace-Arc", Look("#4400DD", symbol="cross"), "peer"),
+    "elasticface_cos": Arm("ElasticFace-Cos", Look("#EE88DD", symbol="x"), "peer"),
+    "kappaface": Arm("KappaFace", Look("#992288", symbol="octagon"), "peer"),
+    "softmax": Arm("softmax", Look("#009E73", symbol="diamond"), "baseline"),
+    "norm_softmax": Arm("normalised softmax", Look("#CC79A7", symbol="triangle-up"), "baseline"),
+    "mean_margin": Arm("mean-margin ArcFace", Look("#4A94C8", "dash", "square-open"), "control"),
+    "final_margin": Arm("final-margin ArcFace", Look("#2C5E86", "dot", "diamond-open"), "control"),
+    "linear_ramp": Arm("linear-ramp ArcFace", Look("#7DA7CC", "dashdot", "triangle-up-open"), "control"),
+    GATED: Arm("gated ArcFace", Look("#56B4E9", "longdash", "circle-open"), "control"),
+    "yoked_replay": Arm("yoked-replay ArcFace", Look("#5B7C99", "longdashdot", "triangle-down-open"), "control"),
+    "gate_off": Arm("ungated AdaLoss", Look("#8F3F00", "dash", "cross-open"), "control"),
+    PERMUTED: Arm("permuted relative AdaLoss", Look("#B3669F", "dash", "triangle-right-open"), "control"),
 }
-BASELINES = tuple(arm for arm, known in ARMS.items() if not known.has_margin)
+BASELINES = tuple(arm for arm, known in ARMS.items() if known.group == "baseline")
 
-# Of the losses above and of each other these differ by 15 or more in CIELAB, to normal and to red- or green-blind eyes.
+# These differ as much, from the losses above and from each other.
 _FURTHER = (
     Look("#8833DD", symbol="star"),
     Look("#553300", symbol="pentagon"),
@@ -86,6 +102,11 @@ _FURTHER = (
 def name_of(arm: str) -> str:
     """Return the name of an arm; one that is not known keeps its own, without what no terminal should get."""
     return ARMS[arm].name if arm in ARMS else "".join(c if c.isprintable() else "?" for c in arm)
+
+
+def group_of(arm: str) -> Group:
+    """Return the group of an arm; a loss that is not known is a peer."""
+    return ARMS[arm].group if arm in ARMS else "peer"
 
 
 def looks_of(arms: Iterable[str]) -> dict[str, Look]:
@@ -128,7 +149,7 @@ class Pair:
     """Two arms that are compared.
 
     Args:
-        kind: primary (a loss against the reference), baseline (a margin against none), control (AdaLoss against a
+        kind: primary (a loss against the reference), baseline (a margin against none), control (a loss against a
             variant of itself).
         first: the arm that may be better.
         second: what it is held against.
@@ -144,7 +165,7 @@ def compared(losses: Sequence[str], reference: str, controls: Sequence[str] = ()
 
     - primary: every loss with a margin against the reference. Where no loss has one, every loss against it.
     - baseline: every loss with a margin, the reference too, against each loss without one.
-    - control: AdaLoss against each of its controls.
+    - control: a loss that has controls, as AdaLoss, against each of them.
 
     Args:
         losses: that are there.
@@ -157,8 +178,9 @@ def compared(losses: Sequence[str], reference: str, controls: Sequence[str] = ()
     if reference in losses:
         pairs += [Pair("primary", loss, reference) for loss in with_margin or baselines if loss != reference]
     pairs += [Pair("baseline", loss, other) for other in baselines if other != reference for loss in with_margin]
-    if ADAPTIVE in losses:
-        pairs += [Pair("control", ADAPTIVE, control) for control in CONTROLS if control in controls]
+    for loss, known in CONTROLS_OF.items():
+        if loss in losses:
+            pairs += [Pair("control", loss, control) for control in known if control in controls]
     return pairs
 
 

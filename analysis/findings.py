@@ -10,10 +10,12 @@ from analysis.folders import check_each_once
 from analysis.load import Run, load_run
 from analysis.statistics.budget import Spent, caveats, spending
 from analysis.statistics.claims import Claim, adaptivity, claims
+from analysis.statistics.classes import ClassesAndCalibration, classes_and_calibration
 from analysis.statistics.convergence import Speed, convergence
+from analysis.statistics.ranks import Ranking, ranking
 from analysis.statistics.robustness import Robustness, robustness
 from analysis.statistics.verdict import Verdict, verdicts
-from tune.records.roles import CONTROLS
+from tune.records.roles import CONTROLS_OF
 
 __all__ = ["Accuracy", "Findings", "findings", "load_findings", "search_summary"]
 
@@ -54,6 +56,8 @@ class Findings:
         search: of each loss, what its search came to.
         accuracies: of each arm on the paired seeds.
         verdicts: of each comparison.
+        ranking: of the losses among each other, None where fewer than three have a seed in common.
+        classes: of each arm, its worst class and its calibration, as far as they are on record.
         adaptivity: what the controls say.
         speed: of learning.
         claims: the published claim, checked.
@@ -66,6 +70,8 @@ class Findings:
     search: tuple[dict[str, Any], ...]
     accuracies: tuple[Accuracy, ...]
     verdicts: tuple[Verdict, ...]
+    ranking: Ranking | None
+    classes: tuple[ClassesAndCalibration, ...]
     adaptivity: str | None
     speed: Speed | None
     claims: tuple[Claim, ...]
@@ -113,11 +119,14 @@ def findings(runs: Sequence[Run]) -> list[Findings]:
 
 
 def _of_run(run: Run, own: list[Verdict]) -> Findings:
+    tested = [(role, arm) for role in _TESTED for arm in _arms(run, role)]
     return Findings(
         run=run,
         search=tuple(search_summary(run, loss) for loss in run.losses),
-        accuracies=tuple(_accuracy(run, role, arm) for role in _TESTED for arm in _arms(run, role)),
+        accuracies=tuple(_accuracy(run, role, arm) for role, arm in tested),
         verdicts=tuple(own),
+        ranking=ranking(run, own),
+        classes=tuple(row for role, arm in tested if (row := classes_and_calibration(run, role, arm))),
         adaptivity=adaptivity(own),
         speed=convergence(run),
         claims=tuple(claims(run)),
@@ -133,7 +142,7 @@ _TESTED = ("winner", "untuned", "control")
 def _arms(run: Run, role: str) -> list[str]:
     arms = run.arms(role)
     if role == "control":
-        arms = [arm for arm in CONTROLS if arm in arms]
+        arms = [arm for controls in CONTROLS_OF.values() for arm in controls if arm in arms]
     return [arm for arm in arms if len(run.seed_runs_of(role, arm))]
 
 

@@ -12,8 +12,9 @@ import pandas as pd
 from analysis.folders import check_run
 from tune.records import RecordError, checked_records, current_epochs, read_json
 from tune.records.bits import unpack_bits
-from tune.records.roles import ADAPTIVE, JUDGED_ON_VALIDATION, default_reference
+from tune.records.roles import JUDGED_ON_VALIDATION, controlled_loss, default_reference
 from tune.records.schema import (
+    CALIBRATION_FIELDS,
     ENDINGS,
     EPOCHS_FILE,
     RUN_FIELDS,
@@ -123,10 +124,10 @@ class Run:
         """Return the runs of one arm, one a pair, by pair; the newest where a pair was run again.
 
         Candidates of a loss share their seeds, so one of them must be meant, and an extended search may have found
-        another winner since: None means the winner as it is now, whose controls are AdaLoss's.
+        another winner since: None means the winner as it is now, and its controls.
         """
         if trial_id is None and role in {"candidate", "winner", "control"}:
-            trial_id = self.winners.get(ADAPTIVE if role == "control" else arm, {}).get("trial_id")
+            trial_id = self.winners.get(controlled_loss(arm) if role == "control" else arm, {}).get("trial_id")
         runs = self._runs_by_arm.get((role, arm), self.seed_runs.iloc[:0])
         if trial_id is not None:
             runs = runs[(runs["trial_id"] == trial_id) | runs["trial_id"].isna()]
@@ -262,8 +263,8 @@ def _trials(loss: str, events: list[dict[str, Any]], epochs: list[dict[str, Any]
 
 SEED_RUN_COLUMNS = [
     *("run_id", "role", "arm", "pair", "seed", "trial_id", "config", "epochs", "seconds", "val_accuracy"),
-    *("test_accuracy", "test_loss", "confusion", "class_accuracy", "correct_bits", "angle_histograms", "curve"),
-    *("error", "time", "accuracy", "failed"),
+    *("test_accuracy", "test_loss", *CALIBRATION_FIELDS, "confusion", "class_accuracy", "correct_bits"),
+    *("angle_histograms", "curve", "error", "time", "accuracy", "failed"),
 ]
 
 

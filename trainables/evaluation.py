@@ -10,9 +10,19 @@ from torch import Tensor
 
 from trainables.losses.margin_softmax import directions
 
-__all__ = ["ANGLE_BINS", "angle_between", "angles_to_centres", "confusion_matrix", "examine", "pack_bits"]
+__all__ = [
+    "ANGLE_BINS",
+    "CONFIDENCE_BINS",
+    "angle_between",
+    "angles_to_centres",
+    "calibration",
+    "confusion_matrix",
+    "examine",
+    "pack_bits",
+]
 
 ANGLE_BINS = 90  # of 2 degrees
+CONFIDENCE_BINS = 15  # as Guo et al. have
 
 
 def examine(before: Tensor, after: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Any]:
@@ -27,9 +37,10 @@ def examine(before: Tensor, after: Tensor, logits: Tensor, labels: Tensor) -> di
     Returns:
         ``test_accuracy`` and ``test_loss`` (mean cross-entropy of the logits); ``confusion``, C x C counts, rows true
         and columns predicted; ``class_accuracy``, of each class's images, None where there are none;
-        ``correct_bits``, which images were classified correctly, by :func:`pack_bits`; ``angle_histograms``, by
-        ``before`` and ``after``, then by ``own`` and ``nearest_other``, counts in ANGLE_BINS equal bins over
-        [0, pi] rad. If the loss is not finite, accuracy and loss are NaN, and there is nothing else.
+        ``ece`` and ``mean_confidence``, see :func:`calibration`; ``correct_bits``, which images were classified
+        correctly, by :func:`pack_bits`; ``angle_histograms``, by ``before`` and ``after``, then by ``own`` and
+        ``nearest_other``, counts in ANGLE_BINS equal bins over [0, pi] rad. If the loss is not finite, accuracy and
+        loss are NaN, and there is nothing else.
     """
     loss = F.cross_entropy(logits, labels)
     if not torch.isfinite(loss):
@@ -42,9 +53,36 @@ def examine(before: Tensor, after: Tensor, logits: Tensor, labels: Tensor) -> di
         "test_loss": loss.item(),
         "confusion": confusion,
         "class_accuracy": [row[label] / sum(row) if sum(row) else None for label, row in enumerate(confusion)],
+        **calibration(logits, correct),
         "correct_bits": pack_bits(correct),
         "angle_histograms": {"before": _angle_histograms(before, labels), "after": _angle_histograms(after, labels)},
     }
+
+
+def calibration(logits: Tensor, correct: Tensor) -> dict[str, float]:
+    """Compare confidence, the largest softmax probability of the logits, with how often it is right.
+
+    ECE = sum_b n_b / N |share of correct ones in bin b - mean confidence in bin b|,  bins ((b - 1) / 15, b / 15]
+
+    The logits are those of evaluation, without a margin: of a loss with angles s cos(theta), so that the scale s, which
+    is tuned for accuracy, has its part in it.
+
+    Args:
+        logits: (N, C), finite.
+        correct: (N,), whether the largest one is the label's.
+
+    Returns:
+        ``ece``, a fraction, and ``mean_confidence``.
+
+    Reference:
+        Guo et al., "On Calibration of Modern Neural Networks", arXiv:1706.04599, eq. 3.
+    """
+    confidence = logits.double().softmax(dim=1).amax(dim=1)  # (N,)
+    # Where the bin of 1 / 15 begins is rounding's to say, so a confidence on an edge may count in either bin.
+    bins = (confidence * CONFIDENCE_BINS).ceil().long().clamp(1, CONFIDENCE_BINS) - 1  # (N,)
+    excess = torch.zeros(CONFIDENCE_BINS, dtype=torch.float64, device=logits.device)
+    excess.scatter_add_(0, bins, correct.double() - confidence)  # n_b (share - mean confidence)
+    return {"ece": excess.abs().sum().item() / len(logits), "mean_confidence": confidence.mean().item()}
 
 
 def pack_bits(bits: Tensor) -> str:

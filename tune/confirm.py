@@ -35,7 +35,11 @@ def main(
         int | None, typer.Option(help="fresh seeds on which they are, to choose one  [default: 3]")
     ] = None,
     controls: Annotated[
-        bool, typer.Option("--controls", help="hold AdaLoss against fixed, rising and replayed margins too")
+        bool,
+        typer.Option(
+            "--controls",
+            help="hold AdaLoss against fixed, rising and replayed margins too, relative AdaLoss against permuted ones",
+        ),
     ] = False,
     robustness: Annotated[
         int | None, typer.Option(metavar="N", help="random configurations per loss, run in full  [default: 0]")

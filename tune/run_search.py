@@ -147,7 +147,11 @@ def main(
         bool, typer.Option("--no-confirm", help="search only; tune/confirm.py confirms later")
     ] = False,
     controls: Annotated[
-        bool, typer.Option("--controls", help="hold AdaLoss against fixed, rising and replayed margins too")
+        bool,
+        typer.Option(
+            "--controls",
+            help="hold AdaLoss against fixed, rising and replayed margins too, relative AdaLoss against permuted ones",
+        ),
     ] = False,
     robustness: Annotated[
         int | None, typer.Option(metavar="N", help="random configurations per loss, run in full  [default: 0]")

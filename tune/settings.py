@@ -15,7 +15,7 @@ from trainables.data import DATASETS, check_dataset_name
 from trainables.errors import UserError
 from trainables.registry import MODELS
 from tune.records import read_json
-from tune.records.roles import default_reference
+from tune.records.roles import CONTROLS_OF, default_reference
 from tune.records.schema import PACKED, RUN_FILE
 from tune.storage.url import check_plain
 
@@ -350,7 +350,7 @@ class ConfirmSettings:
         seeds: paired seeds on which the winners are compared.
         candidates: best configurations of the search, of which one is chosen for each loss.
         candidate_seeds: fresh seeds on which each of them is retrained.
-        controls: whether to run the controls of AdaLoss.
+        controls: whether to run the controls of AdaLoss, and of its relative variant.
         robustness: random draws per loss, 0 for none.
     """
 
@@ -371,8 +371,11 @@ class ConfirmSettings:
                 raise UserError(f"{option} must be at least 1, got {value}")
         if self.robustness < 0:
             raise UserError(f"--robustness must be 0 or more, got {self.robustness}")
-        if self.controls and "adaloss" not in losses:
-            raise UserError(f"--controls are variants of adaloss, which is not among the losses: {', '.join(losses)}")
+        if self.controls and CONTROLS_OF.keys().isdisjoint(losses):
+            raise UserError(
+                f"--controls are variants of {' or '.join(CONTROLS_OF)}, which is not among the losses: "
+                f"{', '.join(losses)}"
+            )
 
 
 def load_confirm_settings(folder: Path, given: Mapping[str, Any]) -> ConfirmSettings | None:

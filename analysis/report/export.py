@@ -24,6 +24,8 @@ def as_plain(found: Findings) -> dict[str, Any]:
             "asked": run.confirmation,
             "verdicts": [asdict(verdict) for verdict in found.verdicts],
             "accuracies": [asdict(row) for row in found.accuracies],
+            "ranking": asdict(found.ranking) if found.ranking else None,
+            "classes": [asdict(row) for row in found.classes],
             "adaptivity": found.adaptivity,
             "claims": [asdict(claim) for claim in found.claims],
             "speed": asdict(found.speed) if found.speed else None,
@@ -86,6 +88,12 @@ def _subjects(found: Findings) -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield "reference", found.run.reference, {"planned": found.run.planned_reference}
     for row in found.accuracies:
         yield f"{row.role} accuracy", row.arm, asdict(row)
+    if found.ranking:
+        yield "ranking", found.run.reference, {"seeds": len(found.ranking.pairs), "p": found.ranking.p}
+        for rank in found.ranking.ranks:
+            yield "rank", rank.loss, asdict(rank)
+    for classes in found.classes:
+        yield f"{classes.role} classes", classes.arm, asdict(classes)
     for verdict in found.verdicts:
         yield f"{verdict.kind} verdict", f"{verdict.first} - {verdict.second}", asdict(verdict)
     for claim in found.claims:

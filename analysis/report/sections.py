@@ -7,12 +7,16 @@ from analysis.arms import name_of
 from analysis.findings import Accuracy, Findings
 from analysis.formatting import duration, interval_pp, listed, p_value, percent, points
 from analysis.report.document import Block, Heading, Items, Paragraph, Table
+from analysis.report.losses import SETTINGS, classes_blocks, ranking_blocks
 from analysis.statistics.claims import PUBLISHED
 from analysis.statistics.convergence import Lead
 from analysis.statistics.robustness import Robustness
 from analysis.statistics.verdict import Verdict
+from tune.records.roles import CONTROLS_OF
 
 __all__ = ["details", "head", "overall", "verdict_blocks"]
+
+_MANY = 5  # main comparisons; beyond it intervals and remarks of each are left to the exports
 
 
 def head(found: Findings) -> list[Block]:
@@ -67,11 +71,14 @@ def _waiting(found: Findings) -> str:
 
 def verdict_blocks(found: Findings) -> list[Block]:
     """Return the verdict: the main comparisons a line each, the others, the controls, and what limits it all."""
-    lines = [line for verdict in found.main_verdicts for line in _main_lines(verdict)] or [_no_verdict(found)]
+    blocks: list[Block] = [Heading(f"Verdict on {found.run.dataset}"), *_main_blocks(found)]
     said = {pair.kind for pair in found.main_pairs}
-    blocks: list[Block] = [Heading(f"Verdict on {found.run.dataset}"), Items(tuple(lines))]
-    for kind, title in (("baseline", "Against losses without a margin"), ("control", "Against AdaLoss's controls")):
-        group = [verdict for verdict in found.verdicts if verdict.kind == kind]
+    titles = {
+        ("baseline", ""): "Against losses without a margin",
+        **{("control", loss): f"Against {name_of(loss)}'s controls" for loss in CONTROLS_OF},
+    }
+    for (kind, loss), title in titles.items():
+        group = [verdict for verdict in found.verdicts if verdict.kind == kind and loss in ("", verdict.first)]
         if group and kind not in said:
             family = max(verdict.family for verdict in group)
             intro = f"{title}, p_holm corrected over {family} comparison{'s' if family != 1 else ''}:"
@@ -83,6 +90,15 @@ def verdict_blocks(found: Findings) -> list[Block]:
     if found.caveats:
         blocks.append(Items(tuple(f"Note: {caveat}" for caveat in found.caveats)))
     return blocks
+
+
+def _main_blocks(found: Findings) -> list[Block]:
+    """Return what the run asks and its answers: of a few all that there is to say, of many a line and the remarks."""
+    answers = found.main_verdicts
+    if len(answers) > _MANY:
+        return [Items(tuple(verdict.sentence for verdict in answers)), *_notes(answers)]
+    lines = [line for verdict in answers for line in _main_lines(verdict)] or [_no_verdict(found)]
+    return [Items(tuple(lines))]
 
 
 def _main_lines(verdict: Verdict) -> list[str]:
@@ -180,19 +196,20 @@ def details(found: Findings) -> list[Block]:
                 "with which the configuration was chosen."
             ),
             _accuracies(found.accuracies),
+            *ranking_blocks(found.ranking),
+            *classes_blocks(found.classes),
         ]
     return [*blocks, *_speed_blocks(found), *_robustness_blocks(found), *_budget_blocks(found)]
 
 
 def _accuracies(rows: Sequence[Accuracy]) -> Table:
     columns = ("arm", "settings", "mean", "sd, pp", "lowest", "highest", "seeds", "failed", "validation")
-    settings = {"winner": "tuned", "untuned": "defaults", "control": "control"}
     return Table(
         columns,
         tuple(
             (
                 name_of(row.arm),
-                settings[row.role],
+                SETTINGS[row.role],
                 percent(row.mean),
                 "-" if row.sd is None else f"{100 * row.sd:.2f}",
                 percent(row.lowest),

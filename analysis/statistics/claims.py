@@ -11,7 +11,7 @@ from analysis.formatting import interval_pp, listed, percent, points
 from analysis.load import Run
 from analysis.statistics.stats import PairedDifference, paired_difference
 from analysis.statistics.verdict import Verdict
-from tune.records.roles import CONTROLS
+from tune.records.roles import CONTROLS, PERMUTED
 
 __all__ = ["CLAIMED", "PUBLISHED", "Claim", "Outcome", "adaptivity", "claims"]
 
@@ -126,6 +126,7 @@ def adaptivity(verdicts: Sequence[Verdict]) -> str | None:
         verdicts: of one run; None is returned where no control is among them.
     """
     against = {verdict.second: verdict for verdict in verdicts if verdict.kind == "control"}
+    permuted = against.pop(PERMUTED, None)
     rivals = [arm for arm in CONTROLS if arm in against and arm != _ABLATION]
     sentences = []
     if rivals:
@@ -149,6 +150,12 @@ def adaptivity(verdicts: Sequence[Verdict]) -> str | None:
             "inconclusive": "Whether the competence gate helps AdaLoss is open.",
         }
         sentences.append(says[gate.decision])
+    if permuted:
+        if permuted.decision == "better":
+            found = f"beats {name_of(PERMUTED)}: which class has which margin matters"
+        else:
+            found = f"does not beat {name_of(PERMUTED)} ({_state(permuted)}): adapting by class is not shown to help"
+        sentences.append(f"{name_of(permuted.first)} {found}.")
     return " ".join(sentences) or None
 
 

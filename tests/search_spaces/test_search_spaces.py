@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FixedTrial
 
 import search_spaces
 from search_spaces import SEARCH_SPACES, Parameter, SearchSpace
@@ -35,10 +36,28 @@ RULE: dict[str, Any] = {
     "target_error": (0.005, 0.5, True),
     "target_gap": (0.2, 0.45, False),
 }
+SPREAD: tuple[Any, ...] = (0.005, 0.1, True)
+RATES: dict[str, Any] = {key: RULE[key] for key in ("rate_up_rad_per_epoch", "rate_down_rad_per_epoch")}
 OWN_RANGES: dict[str, dict[str, Any]] = {
+    "adacos": {},
     "softmax": {},
     "norm_softmax": SCALE,
     "arcface": SCALE | MARGIN,
+    "cosface": SCALE | {"margin": MARGIN["margin_rad"]},
+    "curricularface": SCALE | MARGIN,
+    "elasticface": SCALE | MARGIN | {"margin_std_rad": SPREAD},
+    "elasticface_cos": SCALE | {"margin": MARGIN["margin_rad"], "margin_std": SPREAD},
+    "adaloss_relative": SCALE | MARGIN | {"strength": (-1.0, 1.0, False), "difficulty": ("error", "gap")},
+    "kappaface": SCALE
+    | {"margin_rad": (0.0, 1.2, False), "gamma": (0.0, 1.0, False), "temperature": (0.05, 1.0, False)},
+    "adaloss_quantile": SCALE
+    | MARGIN
+    | RATES
+    | {"quantile": (0.005, 0.5, True), "target_angle_gap_rad": (0.0, 0.6, False)},
+    "adaloss_trapezoid": SCALE
+    | MARGIN
+    | {"difficulty": ("error", "gap"), "plateau_from": (0.005, 0.2, True)}
+    | {"plateau_until": (0.2, 0.5, False), "zero_from": (0.55, 1.0, False)},
     "adaloss": SCALE | MARGIN | RULE,
     "adaloss_per_class": SCALE | MARGIN | RULE,
 }
@@ -68,7 +87,7 @@ def build_loss(config: TrialConfig) -> Any:
 
 
 def test_every_loss_has_a_space_and_every_space_a_loss() -> None:
-    controls_only = {"arcface_schedule"}
+    controls_only = {"arcface_schedule", "adaloss_relative_permuted"}
     assert set(SEARCH_SPACES) == set(LOSSES) - controls_only
     assert all(space.loss == name for name, space in SEARCH_SPACES.items())
     assert [name for name in SEARCH_SPACES if name in OWN_RANGES] == list(OWN_RANGES)  # in this order
@@ -95,7 +114,13 @@ def test_a_space_is_found_wherever_it_is_in_the_package(new_module: Callable[[st
         'A = SearchSpace("zeta")\nB = SearchSpace("beta", own=(SCALE,), own_points=({"scale": 8.0},) * 2)'
     )
     assert set(found) == {*SEARCH_SPACES, "zeta", "beta"}
-    assert list(found)[:4] == ["softmax", "zeta", "beta", "norm_softmax"]  # fewer parameters first, then by name
+    assert list(found)[:5] == [
+        "adacos",
+        "softmax",
+        "zeta",
+        "beta",
+        "norm_softmax",
+    ]  # fewer parameters first, then by name
     assert all(found[name] is SEARCH_SPACES[name] for name in SEARCH_SPACES)
 
 
@@ -170,8 +195,25 @@ def test_losses_begin_from_the_same_scales_and_margins() -> None:
         return [tuple(point[key] for key in keys) for point in SEARCH_SPACES[name].first_points]
 
     scales = of("norm_softmax", "scale")
-    assert all(of(name, "scale") == scales for name in ("arcface", *ADAPTIVE))
-    assert all(of(name, "margin_rad") == of("arcface", "margin_rad") for name in ADAPTIVE)
+    scaled = [name for name in SEARCH_SPACES if name not in ("softmax", "adacos")]
+    assert all(of(name, "scale") == scales for name in scaled)
+    margins = of("arcface", "margin_rad")
+    angular = [name for name in scaled if "margin_rad" in OWN_RANGES[name] and name != "kappaface"]
+    assert len(angular) == 8
+    assert all(of(name, "margin_rad") == margins for name in angular)
+    assert of("cosface", "margin") == of("elasticface_cos", "margin") == margins
+
+
+def test_kappaface_begins_with_the_margins_of_arcface() -> None:
+    for space, arcface in zip(
+        SEARCH_SPACES["kappaface"].first_points, SEARCH_SPACES["arcface"].first_points, strict=True
+    ):
+        config = TrialConfig.from_dict(
+            {**SEARCH_SPACES["kappaface"].suggest(FixedTrial(space)), "model": "ArcFaceCNN", "max_epochs": 2}
+        )
+        loss = build_loss(config)
+        loss.epochs_seen.fill_(0.1)  # every class as often, and none more concentrated
+        assert loss.margin_rad.tolist() == pytest.approx([arcface["margin_rad"]] * 10)
 
 
 @pytest.mark.parametrize("name", ADAPTIVE)

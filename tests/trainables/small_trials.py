@@ -25,6 +25,7 @@ _KNOWN: dict[str, dict[str, Any]] = {
     "arcface_schedule": {**ANGULAR, "margins_rad": [0.0, 0.1, 0.2, 0.15]},
     "adaloss": ADAPTIVE,
     "adaloss_per_class": ADAPTIVE,
+    "adaloss_relative_permuted": {**FIXED, "strength": 0.5},
 }
 
 

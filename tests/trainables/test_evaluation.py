@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from tests.trainables.small_trials import CPU, NARROW, assert_same, numbers, resident, trainer_of
 from trainables.augmentation import ResidentImages
 from trainables.data import TrainingData
-from trainables.evaluation import ANGLE_BINS, angle_between, angles_to_centres, confusion_matrix, examine, pack_bits
+from trainables.evaluation import (
+    ANGLE_BINS,
+    angle_between,
+    angles_to_centres,
+    calibration,
+    confusion_matrix,
+    examine,
+    pack_bits,
+)
 from trainables.registry import MODELS
 from trainables.training import STATISTICS_BATCHES, Trainer
 from tune.records import RecordError
@@ -130,6 +138,9 @@ def test_a_known_case_in_all_its_parts() -> None:
     assert result["test_loss"] == pytest.approx(np.mean(per_image))
     assert result["confusion"] == [[1, 0, 1], [0, 0, 0], [0, 0, 2]]
     assert result["class_accuracy"] == [0.5, None, 1.0]
+    confidence = math.exp(5) / (math.exp(5) + 2)
+    assert result["mean_confidence"] == pytest.approx(confidence)
+    assert result["ece"] == pytest.approx(confidence - 0.75)
     assert base64.b64decode(result["correct_bits"]) == bytes([0b10110000])
     assert set(result["angle_histograms"]) == {"before", "after"}
     counted = {
@@ -206,6 +217,36 @@ def test_it_judges_as_validation_does(loss: str, digits: TrainingData, held_out:
     assert result["test_accuracy"] == pytest.approx(record["val_accuracy"])
     assert result["test_loss"] == pytest.approx(record["val_loss"], rel=1e-5)
     assert np.array(result["confusion"]).sum(1).tolist() == np.bincount(held_out.labels, minlength=10).tolist()
+
+
+def looped_calibration(logits: list[list[float]], correct: list[bool]) -> tuple[float, float]:
+    """Expected calibration error and mean confidence, an image at a time."""
+    bins: dict[int, list[tuple[float, bool]]] = {}
+    for row, is_right in zip(logits, correct, strict=True):
+        confidence = 1 / sum(math.exp(z - max(row)) for z in row)
+        place = next(b for b in range(1, 16) if confidence <= b / 15 or b == 15)
+        bins.setdefault(place, []).append((confidence, is_right))
+    ece = sum(abs(sum(c for c, _ in found) - sum(r for _, r in found)) for found in bins.values()) / len(correct)
+    return ece, sum(c for found in bins.values() for c, _ in found) / len(correct)
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_calibration_agrees_with_a_loop(spread: float, classes: int) -> None:
+    generator = torch.Generator().manual_seed(classes)
+    logits = spread * torch.randn(300, classes, generator=generator, dtype=torch.float64)
+    correct = torch.rand(300, generator=generator) < 0.7
+    ece, confidence = looped_calibration(logits.tolist(), correct.tolist())
+    found = calibration(logits, correct)
+    assert found == {"ece": pytest.approx(ece, abs=1e-12), "mean_confidence": pytest.approx(confidence, abs=1e-12)}
+
+
+@pytest.mark.parametrize(("right", "ece"), [(4, 0.0), (8, 0.5), (0, 0.5)])
+def test_calibration_of_known_cases(right: int, ece: float) -> None:
+    correct = torch.arange(8) < right
+    assert calibration(torch.zeros(8, 2), correct) == {"ece": ece, "mean_confidence": 0.5}
+    certain = torch.tensor([[1000.0, 0.0]]).repeat(8, 1)
+    assert calibration(certain, correct) == {"ece": 1 - right / 8, "mean_confidence": 1.0}
 
 
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bf16", marks=pytest.mark.slow)])

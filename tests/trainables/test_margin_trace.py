@@ -13,7 +13,7 @@ from trainables.data import TrainingData
 from trainables.losses import LOSSES
 from trainables.training import Trainer
 
-MOVING = ("adaloss", "arcface_schedule")
+MOVING = ("adaloss", "adaloss_quantile", "arcface_schedule")
 
 pytestmark = pytest.mark.usefixtures("narrow_model", "one_thread")
 

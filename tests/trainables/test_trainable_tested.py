@@ -14,7 +14,10 @@ from trainables.training import Trainer
 from trainables.trial_data import TrialData
 from tune.records.schema import PLACE_FIELDS
 
-EXAMINED = {"test_accuracy", "test_loss", "confusion", "class_accuracy", "correct_bits", "angle_histograms"}
+EXAMINED = {"test_accuracy", "test_loss", "confusion", "class_accuracy", "correct_bits", "angle_histograms"} | {
+    "ece",
+    "mean_confidence",
+}
 VALIDATED = {"val_accuracy", "val_loss"}
 
 pytestmark = pytest.mark.usefixtures("narrow_model", "restored_torch_settings", "quick_collections")

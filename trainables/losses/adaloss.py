@@ -1,19 +1,16 @@
 """AdaLoss: an angular margin that grows where classes are hard to separate and shrinks where separation is easy."""
 
-import inspect
 import math
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from trainables.losses.base import is_finite_between, require
-from trainables.losses.margin_softmax import MarginSoftmaxLoss
-
-Difficulty = Literal["error", "gap"]
+from trainables.losses.running import Difficulty, DifficultyLoss, Taken, signature_of
 
 
-class AdaLoss(MarginSoftmaxLoss):
+class AdaLoss(DifficultyLoss):
     """Additive angular margin driven by feedback from training.
 
     q <- average of d,  k <- average of c,  over the samples seen                                              (1)
@@ -62,9 +59,6 @@ class AdaLoss(MarginSoftmaxLoss):
     """
 
     running_margin_rad: Tensor  # (K,), m
-    running_difficulty: Tensor  # (K,), q
-    running_competence: Tensor  # (K,), k
-    epochs_seen: Tensor  # (K,), samples seen of each class, counted in epochs of all classes: they sum to the time
 
     def __init__(
         self,
@@ -86,56 +80,29 @@ class AdaLoss(MarginSoftmaxLoss):
         competence_gate: bool = True,
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(embedding_dim, num_classes, scale=scale, label_smoothing=label_smoothing)
+        super().__init__(
+            embedding_dim,
+            num_classes,
+            scale=scale,
+            difficulty=difficulty,
+            per_class=per_class,
+            half_life_epochs=half_life_epochs,
+            steps_per_epoch=steps_per_epoch,
+            samples_per_epoch=samples_per_epoch,
+            label_smoothing=label_smoothing,
+        )
         self._set_margin_bounds(margin_rad, margin_min_rad, margin_max_rad)
-        self._set_epoch_length(steps_per_epoch, samples_per_epoch)
         for name, rate in (
             ("rate_up_rad_per_epoch", rate_up_rad_per_epoch),
             ("rate_down_rad_per_epoch", rate_down_rad_per_epoch),
         ):
             require(rate == 0.0 or is_finite_between(rate, 0.0), name, "finite and >= 0", rate)
         require(0.0 < target_difficulty < 1.0, "target_difficulty", "in (0, 1)", target_difficulty)
-        require(is_finite_between(half_life_epochs, 0.0), "half_life_epochs", "finite and > 0", half_life_epochs)
-        require(difficulty in get_args(Difficulty), "difficulty", f"one of {get_args(Difficulty)}", difficulty)
         self.rate_up_rad_per_epoch = rate_up_rad_per_epoch
         self.rate_down_rad_per_epoch = rate_down_rad_per_epoch
         self.target_difficulty = target_difficulty
-        self.half_life_epochs = half_life_epochs
-        self.difficulty = difficulty
-        self.per_class = per_class
         self.competence_gate = competence_gate
-        groups = num_classes if per_class else 1  # K
-        self.register_buffer("running_margin_rad", torch.full((groups,), float(margin_rad), dtype=torch.float32))
-        self.register_buffer("running_difficulty", torch.zeros(groups, dtype=torch.float32))
-        self.register_buffer("running_competence", torch.zeros(groups, dtype=torch.float32))
-        self.register_buffer("epochs_seen", torch.zeros(groups, dtype=torch.float32))
-
-    @property
-    def margin_rad(self) -> float | Tensor:
-        """The margin applied now, k m, in radians: a float, or (C,) if per class. 0 before the first step."""
-        return self._float_or_per_class(self._applied_margins_rad())
-
-    @property
-    def margin_raw_rad(self) -> float | Tensor:
-        """The margin before the competence gate, m, in radians: a float, or (C,) if per class."""
-        return self._float_or_per_class(self.running_margin_rad)
-
-    def applied_margin_rad(self) -> Tensor | None:
-        """Return the margin applied now, k m, in radians, (1,) on the device; None if per class."""
-        return None if self.per_class else self._applied_margins_rad().clone()
-
-    def diagnostics(self) -> dict[str, float | list[float]]:
-        """Return the means over classes of k m, m, q and k, and each class's k m if per class."""
-        applied_rad = self._applied_margins_rad()
-        values: dict[str, float | list[float]] = {
-            "margin_rad": applied_rad.mean().item(),
-            "margin_raw_rad": self.running_margin_rad.mean().item(),
-            "difficulty": self.running_difficulty.mean().item(),
-            "competence": self.running_competence.mean().item(),
-        }
-        if self.per_class:
-            values["margin_per_class_rad"] = applied_rad.tolist()
-        return values
+        self._add_state("running_margin_rad", margin_rad)
 
     def extra_repr(self) -> str:
         """Show sizes, scale and the rule's settings in the module's printed form."""
@@ -153,82 +120,18 @@ class AdaLoss(MarginSoftmaxLoss):
         self.margin_min_rad = min_rad
         self.margin_max_rad = max_rad
 
-    def _set_epoch_length(self, steps: float | None, samples: float | None) -> None:
-        if (steps is None) == (samples is None):
-            raise ValueError(
-                f"give exactly one of steps_per_epoch and samples_per_epoch, got {steps!r} and {samples!r}"
-            )
-        for name, value in (("steps_per_epoch", steps), ("samples_per_epoch", samples)):
-            require(value is None or is_finite_between(value, 0.0), name, "finite and > 0", value)
-        self.steps_per_epoch = steps
-        self.samples_per_epoch = samples
-
-    def _float_or_per_class(self, values: Tensor) -> float | Tensor:
-        return values.detach().clone() if self.per_class else values.item()
+    def _raw_margins_rad(self) -> Tensor:
+        return self.running_margin_rad
 
     def _applied_margins_rad(self) -> Tensor:
         if not self.competence_gate:
             return self.running_margin_rad
         return self.running_competence * self.running_margin_rad  # (K,)
 
-    def _margin_of_samples_rad(self, labels: Tensor) -> Tensor:
-        applied_rad = self._applied_margins_rad()
-        return applied_rad[labels] if self.per_class else applied_rad
-
-    def _after_loss(self, cosine: Tensor, labels: Tensor, loss: Tensor) -> None:
-        difficulty, competence = self._measure(cosine, labels)
-        # An embedding or class weight that is not finite has no direction: the loss is NaN as well.
-        self._update_state(difficulty, competence, labels, loss.isfinite())
-
-    def _measure(self, cosine: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return difficulty and competence of each sample, (B,) each, from margin-free cosines (B, C)."""
-        target = labels.unsqueeze(1)  # (B, 1)
-        best_other = cosine.scatter(1, target, -math.inf).amax(dim=1)  # (B,)
-        gap = cosine.gather(1, target).squeeze(1) - best_other  # (B,), in [-2, 2]
-        competence = (gap > 0.0).to(gap.dtype)  # a tie is no competence: collapsed embeddings tie in every class
-        if self.difficulty == "error":
-            return 1.0 - competence, competence
-        return ((2.0 - gap) / 4.0).clamp(0.0, 1.0), competence
-
-    def _update_state(self, difficulty: Tensor, competence: Tensor, labels: Tensor, finite: Tensor) -> None:
-        """Move the state by one batch: (B,), (B,), (B,), scalar bool. Stays on the device, waits for nothing."""
-        dtype = self.epochs_seen.dtype
-        groups = torch.arange(len(self.epochs_seen), device=labels.device)  # (K,)
-        group_of_sample = labels if self.per_class else torch.zeros_like(labels)
-        member = (group_of_sample.unsqueeze(1) == groups).to(dtype)  # (B, K)
-        count = member.sum(dim=0)  # (K,)
-        moves = (count > 0.0) & finite  # (K,)
-        batch_epochs = self._batch_epochs(len(labels))
-        epochs_seen = self.epochs_seen + batch_epochs * (count / len(labels))  # (K,)
-        weight = self._weight_of_batch(epochs_seen)  # (K,)
-
-        def averaged(running: Tensor, values: Tensor) -> Tensor:
-            mean = (member * values.to(dtype).unsqueeze(1)).sum(dim=0) / count  # (K,), NaN where absent
-            return torch.where(moves, running + weight * (mean - running), running)
-
-        self.running_difficulty.copy_(averaged(self.running_difficulty, difficulty))
-        self.running_competence.copy_(averaged(self.running_competence, competence))
-        margin_rad = self.running_margin_rad + batch_epochs * self._drift_rad_per_epoch()
+    def _move_margins(self, taken: Taken) -> None:
+        margin_rad = self.running_margin_rad + taken.epochs * self._drift_rad_per_epoch()
         margin_rad = margin_rad.clamp(self.margin_min_rad, self.margin_max_rad)
-        self.running_margin_rad.copy_(torch.where(moves, margin_rad, self.running_margin_rad))
-        self.epochs_seen.copy_(torch.where(finite, epochs_seen, self.epochs_seen))
-
-    def _batch_epochs(self, batch_size: int) -> float:
-        if self.samples_per_epoch is not None:
-            return batch_size / self.samples_per_epoch
-        assert self.steps_per_epoch is not None
-        return 1.0 / self.steps_per_epoch
-
-    def _weight_of_batch(self, epochs_seen: Tensor) -> Tensor:
-        """Return the weight of the batch's means in the bias-corrected averages, (K,) in [0, 1].
-
-        As if each class's samples had come evenly over the elapsed time t: a share r of a class's samples so far is
-        t r epochs of that class, and weighs (1 - 2^(-t r / H)) / (1 - 2^(-t / H)); r = 1, the first batch, weighs 1.
-        """
-        elapsed_epochs = epochs_seen.sum()
-        share = (epochs_seen - self.epochs_seen) / epochs_seen  # (K,), NaN for a class never seen
-        rate = -math.log(2.0) / self.half_life_epochs
-        return torch.expm1(rate * elapsed_epochs * share) / torch.expm1(rate * elapsed_epochs)
+        self.running_margin_rad.copy_(torch.where(taken.moves, margin_rad, self.running_margin_rad))
 
     def _drift_rad_per_epoch(self) -> Tensor:
         excess = self.running_difficulty - self.target_difficulty  # (K,)
@@ -253,9 +156,7 @@ class AdaLossPerClass(AdaLoss):
     """
 
     # Whoever asks for the parameters of this loss is told AdaLoss's.
-    __signature__ = inspect.signature(AdaLoss).replace(
-        parameters=[p for p in inspect.signature(AdaLoss).parameters.values() if p.name != "per_class"]
-    )
+    __signature__ = signature_of(AdaLoss, without=["per_class"])
 
     def __init__(self, embedding_dim: int, num_classes: int, **arguments: Any) -> None:
         super().__init__(embedding_dim, num_classes, per_class=True, **arguments)

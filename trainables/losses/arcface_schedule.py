@@ -73,5 +73,5 @@ class ArcFaceScheduleLoss(MarginSoftmaxLoss):
     def _margin_of_samples_rad(self, labels: Tensor) -> Tensor:
         return self.applied_margin_rad()
 
-    def _after_loss(self, cosine: Tensor, labels: Tensor, loss: Tensor) -> None:
+    def _after_loss(self, cosine: Tensor, labels: Tensor, loss: Tensor, directions_: Tensor) -> None:
         self.steps_seen += 1

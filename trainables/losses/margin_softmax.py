@@ -78,7 +78,7 @@ class MarginSoftmaxLoss(ClassifierLoss):
     L = -log softmax(z)_y,  z_y = s psi(theta_y, m),  z_j = s cos(theta_j) for j != y
 
     A subclass says which margin applies in `_margin_of_samples_rad`, and may learn from each training batch in
-    `_after_loss`.
+    `_before_loss` or `_after_loss`.
 
     The scale must let the softmax saturate: a target probability P needs
     s >= ln((C - 1) P / (1 - P)) / (cos(m) + 1 / (C - 1)), which is 6.9 for C = 10, P = 0.99, m = 0.5.
@@ -93,10 +93,12 @@ class MarginSoftmaxLoss(ClassifierLoss):
         ValueError: if an argument is out of range.
     """
 
+    scale: float | Tensor  # a tensor, without dimensions, where it moves
+
     def __init__(self, embedding_dim: int, num_classes: int, *, scale: float, label_smoothing: float = 0.0) -> None:
         super().__init__(embedding_dim, num_classes, label_smoothing=label_smoothing)
         require(is_finite_between(scale, 0.0), "scale", "finite and > 0", scale)
-        self.scale = scale
+        self._set_scale(scale)
         self.weight = nn.Parameter(torch.empty(num_classes, embedding_dim))  # (C, D)
         nn.init.xavier_normal_(self.weight)
 
@@ -104,8 +106,15 @@ class MarginSoftmaxLoss(ClassifierLoss):
     def _margin_of_samples_rad(self, labels: Tensor) -> Tensor | None:
         """Return the margin of each sample, (B,) or one that expands to it; None spares the work where it is 0."""
 
-    def _after_loss(self, cosine: Tensor, labels: Tensor, loss: Tensor) -> None:
-        """Learn from a training batch: margin-free cosines (B, C), (B,), scalar; all without gradient."""
+    def _set_scale(self, scale: float) -> None:
+        """Keep the scale; a loss that moves it keeps it in a buffer."""
+        self.scale = scale
+
+    def _before_loss(self, cosine: Tensor, labels: Tensor) -> None:
+        """Learn from a training batch what its own loss needs: margin-free cosines (B, C), (B,); without gradient."""
+
+    def _after_loss(self, cosine: Tensor, labels: Tensor, loss: Tensor, directions_: Tensor) -> None:
+        """Learn from a training batch: margin-free cosines (B, C), (B,), scalar, (B, D); all without gradient."""
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of (B, D) embeddings and (B,) labels."""
@@ -113,11 +122,14 @@ class MarginSoftmaxLoss(ClassifierLoss):
         with torch.autocast(device_type=embeddings.device.type, enabled=False):
             directions_, class_directions = self._directions(embeddings)  # (B, D), (C, D)
             cosine = F.linear(directions_, class_directions)  # (B, C)
+            if self.training:
+                with torch.no_grad():
+                    self._before_loss(cosine.detach(), labels)
             cosine_with_margin = self._with_margin(cosine, directions_, class_directions, labels)
             loss = F.cross_entropy(self.scale * cosine_with_margin, labels, label_smoothing=self.label_smoothing)
             if self.training:
                 with torch.no_grad():
-                    self._after_loss(cosine.detach(), labels, loss.detach())
+                    self._after_loss(cosine.detach(), labels, loss.detach(), directions_.detach())
         return loss
 
     def logits(self, embeddings: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from tune.records import RecordFile, current_epochs, read_records
-from tune.records.schema import EPOCH_FIELDS, PLACE_FIELDS, SEED_EPOCHS_FILE, SEED_RUNS_FILE
+from tune.records.schema import CALIBRATION_FIELDS, EPOCH_FIELDS, PLACE_FIELDS, SEED_EPOCHS_FILE, SEED_RUNS_FILE
 from tune.study import Checkpoint, Suggestion, TrialCounts
 
 __all__ = ["ArmStudy", "ConfirmRecords", "SeedRun", "accuracy_of"]
@@ -232,6 +232,7 @@ class ArmStudy:
                 "val_accuracy": result.get("val_accuracy"),
                 "test_accuracy": result.get("test_accuracy"),
                 "test_loss": result.get("test_loss"),
+                **{key: result.get(key) for key in CALIBRATION_FIELDS},
                 "confusion": result.get("confusion"),
                 "class_accuracy": result.get("class_accuracy"),
                 "correct_bits": result.get("correct_bits"),

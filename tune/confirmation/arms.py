@@ -18,13 +18,15 @@ from search_spaces.published import PUBLISHED
 from trainables.seeds import stream_seed
 from tune.confirmation.arm_study import SeedRun, accuracy_of
 from tune.records import LossRecords, RecordError
-from tune.records.roles import ADAPTIVE, CONTROLS, GATED
+from tune.records.roles import ADAPTIVE, CONTROLS, CONTROLS_OF, GATED, PERMUTED, RELATIVE
 
 __all__ = [
     "ADAPTIVE",
     "CONTROLS",
+    "CONTROLS_OF",
     "Candidate",
     "WinnerRecords",
+    "all_control_runs",
     "candidate_runs",
     "control_runs",
     "robustness_runs",
@@ -178,6 +180,36 @@ class WinnerRecords(Protocol):
 
     def margin_steps_rad(self, run_id: str) -> list[float]:
         """Return the margin applied in every training step of a run."""
+
+
+def all_control_runs(
+    winners: Mapping[str, Candidate], records: WinnerRecords, seeds: int, run_seed: int, steps: int
+) -> dict[str, list[SeedRun]]:
+    """Return the paired runs of the controls of all losses that have any, by control.
+
+    Args:
+        winners: by loss; all runs of AdaLoss's are on record.
+        records: of the confirmation.
+        seeds: pairs.
+        run_seed: of the run.
+        steps: training steps of a whole run.
+    """
+    found: dict[str, list[SeedRun]] = {}
+    if ADAPTIVE in winners:
+        found |= control_runs(winners[ADAPTIVE], records, seeds, run_seed, steps)
+    if RELATIVE in winners:
+        found[PERMUTED] = _permuted_runs(winners[RELATIVE], seeds, run_seed)
+    return found
+
+
+def _permuted_runs(winner: Candidate, seeds: int, run_seed: int) -> list[SeedRun]:
+    """Return the paired runs of the loss with relative margins, with each class's margin on another class."""
+    name = f"control-{PERMUTED}-{winner.trial_id}"
+    config = {**winner.config, "loss": PERMUTED}
+    return [
+        _tested(name, "control", PERMUTED, pair, run_seed, config=config, trial_id=winner.trial_id)
+        for pair in range(seeds)
+    ]
 
 
 def control_runs(

@@ -8,7 +8,7 @@ from trainables.errors import UserError
 from trainables.trial_data import TrialData
 from tune.confirmation import arms
 from tune.confirmation.arm_study import ArmStudy, ConfirmRecords
-from tune.confirmation.arms import ADAPTIVE, Candidate
+from tune.confirmation.arms import ADAPTIVE, CONTROLS_OF, Candidate
 from tune.confirmation.stages import Arms, candidate_stage, paired_stage, plan_of, run_count, tested_share
 from tune.execution.progress import Progress
 from tune.execution.stages import Stage, StageGenerator
@@ -111,7 +111,8 @@ class _Confirmation:
         if not (yield from self._stage("paired seeds", paired_stage(settings, asked, winners), tested, controls)):
             return
         self._keep_weights(winners)
-        if asked.controls and ADAPTIVE in winners and not (yield from self._controls(winners[ADAPTIVE], tested)):
+        has_controls = asked.controls and not CONTROLS_OF.keys().isdisjoint(winners)
+        if has_controls and not (yield from self._controls(winners, tested)):
             return
         for store in self._stores:
             store.remove_all_but(())
@@ -130,18 +131,18 @@ class _Confirmation:
         done = sum(result["role"] in roles for result in self._records.results.values())
         return self._settings.max_epochs * max(0, run_count(planned) - done)
 
-    def _controls(self, winner: Candidate, tested: Callable[[], TrialData]) -> StageGenerator[bool]:
+    def _controls(self, winners: Mapping[str, Candidate], tested: Callable[[], TrialData]) -> StageGenerator[bool]:
         data = self._session.data
         images = len(data.train.labels) + len(data.validation.labels)
         steps_per_epoch = images // min(self._settings.batch_size, images)
-        controls = arms.control_runs(
-            winner,
+        controls = arms.all_control_runs(
+            winners,
             self._records,
             self._asked.seeds,
             self._settings.seed,
             steps_per_epoch * self._settings.max_epochs,
         )
-        missing = [arm for arm in arms.CONTROLS if arm not in controls]
+        missing = [arm for arm in arms.CONTROLS if ADAPTIVE in winners and arm not in controls]
         if missing:
             self._session.say(f"no run to take margins from for {', '.join(missing)}: left out")
         return (yield from self._stage("controls", controls, tested))

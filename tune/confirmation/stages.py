@@ -86,9 +86,10 @@ def plan_of(settings: SearchSettings, asked: ConfirmSettings, losses: Sequence[s
     }
     winners = {loss: candidates[0] for loss, candidates in found.items()}
     controls: Arms = {}
-    if asked.controls and ADAPTIVE in winners:
-        finished = arms.winner_runs(ADAPTIVE, winners[ADAPTIVE], asked.seeds, settings.seed)
-        controls = arms.control_runs(winners[ADAPTIVE], _AllSound(finished), asked.seeds, settings.seed, steps=1)
+    if asked.controls:
+        adaptive = winners.get(ADAPTIVE)
+        finished = arms.winner_runs(ADAPTIVE, adaptive, asked.seeds, settings.seed) if adaptive else []
+        controls = arms.all_control_runs(winners, _AllSound(finished), asked.seeds, settings.seed, steps=1)
     return Plan(candidate_stage(settings, asked, found), paired_stage(settings, asked, winners), controls)
 
 

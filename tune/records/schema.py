@@ -11,6 +11,7 @@ from tune.records.roles import ROLES
 
 __all__ = [
     "ADDED_LOSSES",
+    "CALIBRATION_FIELDS",
     "ENDINGS",
     "EPOCHS_FILE",
     "EPOCH_FIELDS",
@@ -91,11 +92,13 @@ EPOCH_FIELDS = (
     "margin_per_class_rad",
     "difficulty",
     "competence",
+    "scale",
     "learning_rate",
     "seconds",
     "images_per_s",
 )
 
+CALIBRATION_FIELDS = ("ece", "mean_confidence")  # of a tested run; the first versions recorded none
 PLACE_FIELDS = ("device", "precision", "gpus")  # where a trial ran: processor or GPU, of the body, share of a GPU
 
 ANGLE_BINS = 90  # over [0, pi] rad
@@ -158,7 +161,8 @@ _MEASURED: Fields = {
     "val_accuracy": _OPTIONAL_SHARE,
     "train_accuracy": _OPTIONAL_SHARE,
     **dict.fromkeys(
-        ("val_loss", "train_loss", "margin_rad", "margin_raw_rad", "difficulty", "competence"), _OPTIONAL_NUMBER
+        ("val_loss", "train_loss", "margin_rad", "margin_raw_rad", "difficulty", "competence", "scale"),
+        _OPTIONAL_NUMBER,
     ),
     **dict.fromkeys(("learning_rate", "images_per_s", "time"), _OPTIONAL_NUMBER),
     **dict.fromkeys(("margin_per_class_rad", "margin_steps_rad"), _OPTIONAL_NUMBERS),
@@ -243,6 +247,7 @@ def seed_run_fields(classes: int) -> Fields:
         "val_accuracy": _OPTIONAL_SHARE,
         "test_accuracy": _OPTIONAL_SHARE,
         "test_loss": _OPTIONAL_NUMBER,
+        **dict.fromkeys(CALIBRATION_FIELDS, _OPTIONAL_SHARE),
         "confusion": (_or_none(is_confusion), f"a table of {classes} x {classes} counts or null", False),
         "class_accuracy": (_or_none(is_by_class), f"a list of {classes} shares between 0 and 1 or null", False),
         "correct_bits": _OPTIONAL_TEXT,

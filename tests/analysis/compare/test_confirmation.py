@@ -90,7 +90,7 @@ def test_everything_that_the_protocol_asks_for_is_said(whole):
 
 def test_the_numbers_of_the_table_are_those_of_the_records(example_run, whole):
     accuracies = load_run(example_run(**EXAMPLES["whole"])).accuracies("winner", "adaloss")
-    (row,) = [
+    row, _ = [  # the other one is of the worst class
         line.split() for line in comparison_text(whole).splitlines() if line.startswith("AdaLoss  ") and "tuned" in line
     ]
     expected = [f"{100 * value:.2f}" for value in (accuracies.mean(), accuracies.min(), accuracies.max())]

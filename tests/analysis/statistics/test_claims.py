@@ -157,3 +157,19 @@ def test_controls_that_were_not_run_are_named(concluded):
 
 def test_without_controls_nothing_is_said(concluded):
     assert concluded() is None
+
+
+@pytest.mark.parametrize(
+    ("below_pp", "words"),
+    [
+        (1.0, "beats permuted relative AdaLoss: which class has which margin matters."),
+        (0.0, "does not beat permuted relative AdaLoss (equivalent): adapting by class is not shown to help."),
+        (-1.0, "does not beat permuted relative AdaLoss (which is better): adapting by class is not shown to help."),
+    ],
+)
+def test_the_permuted_margins_answer_for_relative_adaloss(new_run, below_pp, words):
+    run = new_run("run", ("arcface", "adaloss_relative"))
+    run.seed_runs("winner", "adaloss_relative", BASE)
+    values = [a - below_pp / 100 + noise for a, noise in zip(BASE, NOISE, strict=True)]
+    run.seed_runs("control", "adaloss_relative_permuted", values)
+    assert adaptivity(verdicts([load_run(run.folder)])) == f"relative AdaLoss {words}"

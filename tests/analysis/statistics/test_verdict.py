@@ -289,6 +289,21 @@ def test_every_comparison_that_the_protocol_asks_for(judged):
     assert {v.kind: v.family for v in found.values()} == {"primary": 2, "baseline": 6, "control": 3}
 
 
+def test_the_controls_of_each_loss_are_a_question_of_their_own(judged):
+    three = ("arcface", "adaloss", "adaloss_relative")
+    control = "adaloss_relative_permuted"
+    found = judged(
+        losses=three,
+        controls={arm: [0.9] * 6 for arm in ("gated", "gate_off", control)},
+        **{loss: [0.9] * 6 for loss in three},
+    )
+    assert {pair: v.family for pair, v in found.items() if v.kind == "control"} == {
+        ("adaloss", "gated"): 2,
+        ("adaloss", "gate_off"): 2,
+        ("adaloss_relative", control): 1,
+    }
+
+
 @pytest.mark.parametrize(
     ("losses", "pairs"),
     [

@@ -1,10 +1,10 @@
-"""AdaLoss on small batches, with and without a network: what its tests have in common."""
+"""AdaLoss and its kin on small batches, with and without a network: what their tests have in common."""
 
 import pytest
 import torch
 from hypothesis import settings
 
-from trainables.losses import AdaLoss
+from trainables.losses import LOSSES, AdaLoss
 
 BOTH = pytest.mark.parametrize("per_class", [False, True])
 DIFFICULTIES = pytest.mark.parametrize("difficulty", ["error", "gap"])
@@ -28,6 +28,48 @@ def build(seed=0, **changes):
     return AdaLoss(**{**arguments, **changes})
 
 
+_STEPS = {"steps_per_epoch": 10}
+_MARGIN = {"scale": 8.0, "margin_rad": 0.3}
+_RATES = {"rate_up_rad_per_epoch": 0.5, "rate_down_rad_per_epoch": 0.4}
+_ADALOSS = {**_MARGIN, **_RATES, "target_difficulty": 0.4, **_STEPS}
+# The losses that learn from their batches, each with arguments under which it does so visibly.
+RULES = {
+    "adaloss": _ADALOSS,
+    "adaloss_per_class": _ADALOSS,
+    "adaloss_quantile": {**_MARGIN, **_RATES, "quantile": 0.3, "target_angle_gap_rad": 0.2, **_STEPS},
+    "adaloss_relative": {**_MARGIN, "strength": 0.8, **_STEPS},
+    "adaloss_relative_permuted": {**_MARGIN, "strength": 0.8, **_STEPS},
+    "adaloss_trapezoid": {
+        **_MARGIN,
+        "plateau_from": 0.1,
+        "plateau_until": 0.5,
+        "zero_from": 0.9,
+        **_STEPS,
+    },
+    "adacos": {},
+    "curricularface": {**_MARGIN, **_STEPS},
+    "elasticface": {**_MARGIN, "margin_std_rad": 0.1},
+    "elasticface_cos": {"scale": 8.0, "margin": 0.3, "margin_std": 0.1},
+    "kappaface": {"scale": 8.0, "margin_rad": 0.6, "temperature": 0.5, "gamma": 0.3, **_STEPS},
+}
+_VARIANTS = (
+    *((name, {}) for name in RULES),
+    *((name, {"difficulty": "gap"}) for name in RULES if name.startswith("adaloss") and "quantile" not in name),
+)
+EACH_RULE = pytest.mark.parametrize(
+    ("name", "changes"),
+    _VARIANTS,
+    ids=["-".join((name, *changes.values())) for name, changes in _VARIANTS],
+)
+
+
+def build_rule(name, seed=0, **changes):
+    """One of RULES, or CosFace, for embeddings of length 6 and four classes."""
+    torch.manual_seed(seed)
+    arguments = {"embedding_dim": 6, "num_classes": 4, **RULES.get(name, {"scale": 8.0, "margin": 0.3}), **changes}
+    return LOSSES[name](**{key: value for key, value in arguments.items() if value is not ...})
+
+
 def draw(size=32, dim=6, classes=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (size,), generator=generator)
@@ -35,7 +77,7 @@ def draw(size=32, dim=6, classes=4, seed=0):
 
 
 def state_of(loss):
-    return {name: getattr(loss, name).clone() for name in STATE}
+    return {name: value.clone() for name, value in loss.named_buffers()}
 
 
 def feed(loss, difficulty, labels, competence=None, finite=True):

@@ -27,6 +27,7 @@ _KNOWN: dict[str, dict[str, Any]] = {
     "arcface_schedule": {**ANGULAR, "margins_rad": (0.0, 0.3, 0.1)},
     "adaloss": ADAPTIVE,
     "adaloss_per_class": ADAPTIVE,
+    "adaloss_relative_permuted": {**FIXED_MARGIN, "strength": 0.5, "steps_per_epoch": 10},
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from trainables.losses import AdaLoss, ArcFaceLoss
+from trainables.losses import AdaLoss, AdaLossTrapezoid, ArcFaceLoss
 
 SEEDS = range(5)
 BATCH_SIZE = 32
@@ -83,3 +83,13 @@ def test_7_the_competence_gate_stops_the_runaway(rate_up, rate_down, target, dif
     assert min(adaloss_accuracies(label_noise, **rule)) >= arcface - 0.05
     # What the gate prevents: without it some seed collapses, so this test can fail.
     assert any(accuracy < 0.5 for accuracy in adaloss_accuracies(label_noise, competence_gate=False, **rule))
+
+
+@pytest.mark.parametrize("label_noise", [0.4, 0.5])
+def test_7_a_trapezoid_does_not_run_away(label_noise):
+    def make_loss():
+        rule = {"plateau_from": 0.1, "plateau_until": 0.5, "zero_from": 0.9}
+        return AdaLossTrapezoid(**SHARED, steps_per_epoch=STEPS_PER_EPOCH, **rule)
+
+    arcface = statistics.median(arcface_accuracies(label_noise))
+    assert min(accuracy_after_training(make_loss, label_noise, seed) for seed in SEEDS) >= arcface - 0.05

@@ -6,6 +6,7 @@ import json
 import math
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -84,10 +85,56 @@ def test_logits(name, make_loss, batch):
     before = loss.logits(embeddings)
     assert before.shape == (16, 5)
     assert before.dtype == torch.float32
+    scale = torch.as_tensor(getattr(loss, "scale", 1.0)).clone()
     for _ in range(5):
         loss(embeddings, labels)
-    assert torch.equal(before, loss.logits(embeddings))  # no margin, so none that grew can show
+    after = loss.logits(embeddings) * (scale / getattr(loss, "scale", 1.0))  # AdaCos moves its scale
+    torch.testing.assert_close(before, after, rtol=1e-6 if name == "adacos" else 0.0, atol=0.0)  # no margin in them
     assert loss.logits(embeddings.detach().bfloat16()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_logits_are_the_cosines_alone(name, make_loss, batch, training):
+    loss = make_loss(name)
+    embeddings, labels = batch()
+    for _ in range(4):
+        loss(embeddings, labels)
+    x, w = embeddings.detach().double().numpy(), loss.weight.detach().double().numpy()
+    if hasattr(loss, "scale"):
+        x, w = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (x, w))
+        expected = float(loss.scale) * x @ w.T
+    else:
+        expected = x @ w.T + loss.bias.detach().numpy()
+    logits = loss.train(training).logits(embeddings).detach().numpy()
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_gradients_are_finite_where_a_cosine_is_one_or_minus_one(name, make_loss, sign, training):
+    loss = make_loss(name).train(training)
+    labels = torch.arange(5)
+    embeddings = (sign * 2.0 * loss.weight.detach()).requires_grad_()
+    for _ in range(3):
+        objective = loss(embeddings, labels)
+        gradients = torch.autograd.grad(objective, (embeddings, *loss.parameters()))
+        assert objective.isfinite()
+        assert all(gradient.isfinite().all() for gradient in gradients)
+    assert all(value.isfinite().all() for value in loss.state_dict().values())
+
+
+def test_float32_agrees_with_float64(name, make_loss, batch):
+    loss = make_loss(name)
+    exact = copy.deepcopy(loss).double()
+    for step in range(4):
+        embeddings, labels = batch(seed=step)
+        wide = embeddings.detach().double().requires_grad_()
+        objectives = loss(embeddings, labels), exact(wide, labels)
+        assert objectives[0].item() == pytest.approx(objectives[1].item(), rel=1e-5)
+        ours = torch.autograd.grad(objectives[0], (embeddings, loss.weight))
+        theirs = torch.autograd.grad(objectives[1], (wide, exact.weight))
+        for mine, other in zip(ours, theirs, strict=True):
+            assert (mine.double() - other).norm() < 1e-4 * other.norm()
 
 
 def test_autocast_leaves_the_head_alone(name, make_loss, batch):
@@ -160,7 +207,9 @@ def test_state_dict_round_trip(name, make_loss, batch, tmp_path):
     loss(embeddings, labels)
     torch.save(loss.state_dict(), tmp_path / "loss.pt")
     other = make_loss(name, seed=9)
+    other(*batch(seed=2))  # what it learnt before must not shine through
     other.load_state_dict(torch.load(tmp_path / "loss.pt", weights_only=True))
+    assert_same_state(other, snapshot(loss))
     assert torch.equal(make_objectives(other, embeddings, labels), make_objectives(loss, embeddings, labels))
     assert_same_state(other, snapshot(loss))
 

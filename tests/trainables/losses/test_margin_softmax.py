@@ -147,7 +147,7 @@ def test_margin_softmax_is_abstract():
         MarginSoftmaxLoss(4, 3, scale=8.0)
 
 
-@pytest.mark.parametrize("name", ANGULAR)
+@pytest.mark.parametrize("name", [name for name in ANGULAR if name != "adacos"])  # which finds its own
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
 def test_scale_out_of_range(make_loss, name, scale):
     with pytest.raises(ValueError, match=r"^scale must be finite and > 0, got"):

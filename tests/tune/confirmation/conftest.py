@@ -31,14 +31,15 @@ LOSS_ARGS = {
         "rate_down_rad_per_epoch": 0.1,
         "target_difficulty": 0.1,
     },
+    "adaloss_relative": {"scale": 8.0, "margin_rad": 0.1, "strength": 0.5},
 }
 ASKED = ConfirmSettings(seeds=3, candidates=2, candidate_seeds=2)
 
 
-def finished_search(folder):
+def finished_search(folder, losses=("arcface", "adaloss", "softmax")):
     """Write the records of a finished search of four trials a loss on the digits, and return its settings."""
     settings = SearchSettings(
-        dataset="digits", data_dir=None, losses=("arcface", "adaloss", "softmax"), model="ArcFaceCNN", trials=4,
+        dataset="digits", data_dir=None, losses=losses, model="ArcFaceCNN", trials=4,
         max_epochs=EPOCHS, grace_epochs=1, reduction_factor=3.0, time_budget_min=None, train_size=None, batch_size=64,
         precision="float32", cpus_per_trial=None, gpus_per_trial=None, max_concurrent=None, output=str(folder),
         name="run", storage=None, address=None, seed=0,

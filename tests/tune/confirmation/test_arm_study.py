@@ -39,6 +39,8 @@ def examined(accuracy=0.8):
     return {
         "test_accuracy": accuracy,
         "test_loss": 0.3,
+        "ece": 0.05,
+        "mean_confidence": 0.85,
         "confusion": [[3, 1], [0, 4]],
         "class_accuracy": [0.75, 1.0],
         "correct_bits": "7w==",
@@ -73,6 +75,8 @@ def test_a_run_is_recorded_once_with_all_that_belongs_to_it(tmp_path):
         "val_accuracy": None,
         "test_accuracy": 0.8,
         "test_loss": 0.3,
+        "ece": 0.05,
+        "mean_confidence": 0.85,
         "confusion": [[3, 1], [0, 4]],
         "class_accuracy": [0.75, 1.0],
         "correct_bits": "7w==",

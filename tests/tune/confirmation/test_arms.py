@@ -12,6 +12,7 @@ from tune.confirmation.arm_study import ConfirmRecords
 from tune.confirmation.arms import (
     CONTROLS,
     Candidate,
+    all_control_runs,
     candidate_runs,
     control_runs,
     robustness_runs,
@@ -21,6 +22,7 @@ from tune.confirmation.arms import (
     winner_runs,
 )
 from tune.records import LossRecords
+from tune.records.roles import PERMUTED
 
 ADALOSS = {
     "loss": "adaloss",
@@ -258,3 +260,21 @@ def test_a_single_seed_has_no_other_to_replay(tmp_path):
     records.append_epoch(run.run_id, {"epoch": 1, "margin_steps_rad": [0.1]})
     records.append_result(result(run))
     assert set(controls(records, seeds=1)) == set(CONTROLS) - {"yoked_replay"}
+
+
+def test_relative_margins_have_them_permuted_as_control(records):
+    config = {**ADALOSS, "loss": "adaloss_relative", "loss_args": {"scale": 8.0, "margin_rad": 0.2, "strength": 0.5}}
+    relative = Candidate("relative-0001", config)
+    winners = {"adaloss": WINNER, "adaloss_relative": relative}
+    arms = all_control_runs(winners, records, 3, 0, steps=4)
+    assert tuple(arms) == (*CONTROLS, PERMUTED)
+    assert {arm: arms[arm] for arm in CONTROLS} == controls(records)
+    runs = arms[PERMUTED]
+    assert [run.seed for run in runs] == [run.seed for run in winner_runs("adaloss_relative", relative, 3, 0)]
+    assert {(run.role, run.arm, run.trial_id) for run in runs} == {("control", PERMUTED, "relative-0001")}
+    assert [run.run_id for run in runs] == [f"control-{PERMUTED}-relative-0001-{pair:03d}" for pair in range(3)]
+    for run in runs:
+        assert run.config == {**config, "loss": PERMUTED}
+        TrialConfig(model="ArcFaceCNN", max_epochs=1, **run.trained_config())
+    assert all_control_runs({"adaloss_relative": relative}, records, 3, 0, steps=4) == {PERMUTED: runs}
+    assert all_control_runs({"arcface": WINNER}, records, 3, 0, steps=4) == {}

@@ -5,12 +5,14 @@ import math
 
 import pytest
 
-from tests.tune.confirmation.conftest import EPOCHS, confirm, results_of
+from tests.tune.confirmation.conftest import EPOCHS, confirm, finished_search, results_of
 from trainables.errors import UserError
 from tune import session
 from tune.confirmation import stages
 from tune.confirmation.arms import CONTROLS
+from tune.confirmation.stages import plan_of
 from tune.records import LossRecords, read_json, write_json
+from tune.records.roles import PERMUTED
 from tune.settings import ConfirmSettings, load_confirm_settings
 
 
@@ -191,6 +193,27 @@ def test_numbers_that_cannot_be_are_named(settings, world, asked, words):
         confirm(settings, asked)
 
 
-def test_controls_need_adaloss():
-    with pytest.raises(UserError, match="variants of adaloss"):
+@pytest.mark.parametrize(
+    ("losses", "controls"),
+    [
+        (("arcface", "adaloss_relative"), {PERMUTED}),
+        (("adaloss_relative", "adaloss"), {*CONTROLS, PERMUTED}),
+    ],
+)
+def test_every_loss_that_has_controls_gets_them(tmp_path, world, capsys, losses, controls):
+    settings = finished_search(tmp_path, losses)
+    asked = ConfirmSettings(seeds=2, candidates=1, candidate_seeds=1, controls=True)
+    planned = sorted(run.run_id for run in plan_of(settings, asked).runs if run.role == "control")
+    confirm(settings, asked)
+    found = [record for record in results_of(settings) if record["role"] == "control"]
+    assert {record["arm"] for record in found} == controls
+    assert len(found) == len(planned) == 2 * len(controls)
+    permuted = [record for record in found if record["arm"] == PERMUTED]
+    assert {record["config"]["loss"] for record in permuted} == {PERMUTED}
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_controls_need_a_loss_that_has_some():
+    with pytest.raises(UserError, match="variants of adaloss or adaloss_relative, which is not among"):
         ConfirmSettings(controls=True).validate(("arcface", "softmax"))
+    ConfirmSettings(controls=True).validate(("arcface", "adaloss_relative"))

@@ -49,7 +49,7 @@ def test_what_a_confirmation_writes_is_what_readers_want(tmp_path):
     epoch = {"train_loss": 1.0, "train_accuracy": 0.5, "seconds": 1.0, "margin_steps_rad": [0.1], **place}
     histograms = {f"angle_histograms/{w}/{o}": [0] * 90 for w in ("before", "after") for o in ("own", "nearest_other")}
     tested = {"test_accuracy": 0.5, "test_loss": 0.7, "confusion": [[1, 1], [0, 2]], **histograms}
-    tested |= {"class_accuracy": [0.5, None], "correct_bits": "cA=="}
+    tested |= {"class_accuracy": [0.5, None], "correct_bits": "cA==", "ece": 0.1, "mean_confidence": 0.6}
     assert study.on_epoch(number, {"epoch": 1, **epoch})
     assert not study.on_epoch(number, {"epoch": 2, **epoch, **tested})
     (result,) = checked_records(tmp_path / SEED_RUNS_FILE, seed_run_fields(2))
