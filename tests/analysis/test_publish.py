@@ -10,7 +10,7 @@ from analysis import publish as command
 from analysis.compare import comparison, comparison_text
 from analysis.findings import load_findings
 from analysis.live.follow import FollowedRun
-from analysis.load import load_run
+from analysis.loading import load_run
 from analysis.publish import publish
 from tune.records import RecordError, read_json
 from tune.settings import UserError, load_settings

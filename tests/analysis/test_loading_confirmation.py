@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from analysis.load import SEED_RUN_COLUMNS, load_run
+from analysis.loading import SEED_RUN_COLUMNS, load_run
 from tune.records import RecordError, RecordFile, write_json
 
 
