@@ -13,6 +13,7 @@
 
 import difflib
 import html
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
@@ -32,7 +33,7 @@ from tune.records import RecordError
 if TYPE_CHECKING:  # what draws is loaded once there is something to draw
     import plotly.graph_objects as go
 
-    from analysis.plots import Sheet
+    from analysis.plots import Page, Sheet
 
 __all__ = ["Figures", "Runs", "load"]
 
@@ -74,7 +75,7 @@ class Figures(Mapping[str, "go.Figure"]):
 
     def __getitem__(self, key: str) -> "go.Figure":
         page, _, picture = key.partition("/")
-        if page in _page_keys():
+        if page in _pages():
             for drawn in self._runs.page(page).pictures:
                 if drawn.key == picture:
                     return drawn.figure
@@ -82,7 +83,7 @@ class Figures(Mapping[str, "go.Figure"]):
         raise KeyError(f"{key}{f' (did you mean {near[0]}?)' if near else ''}; list(runs.figures) has all")
 
     def __iter__(self) -> Iterator[str]:
-        for page in _page_keys():
+        for page in _pages():
             yield from (f"{page}/{picture.key}" for picture in self._runs.page(page).pictures)
 
     def __len__(self) -> int:
@@ -101,7 +102,7 @@ class Runs:
 
     def __init__(self, records: Sequence[Run]) -> None:
         self.records = tuple(records)
-        self._pages: dict[str, Sheet] = {}
+        self._sheets: dict[str, Sheet] = {}
 
     # --- Tables ------------------------------------------------------------------------------------------------------
 
@@ -235,14 +236,12 @@ class Runs:
         Raises:
             KeyError: there is no such page.
         """
-        from analysis.plots import PAGES
-
-        build = {page.key: page.build for page in PAGES}
-        if key not in build:
-            raise KeyError(f"{key}: no page; there are {', '.join(build)}")
-        if key not in self._pages:
-            self._pages[key] = build[key](self.findings)
-        return self._pages[key]
+        pages = _pages()
+        if key not in pages:
+            raise KeyError(f"{key}: no page; there are {', '.join(pages)}")
+        if key not in self._sheets:
+            self._sheets[key] = pages[key].build(self.findings)
+        return self._sheets[key]
 
     # --- As a notebook shows them ------------------------------------------------------------------------------------
 
@@ -258,10 +257,13 @@ class Runs:
         return f"<div>{runs}<p>Tables: {', '.join(FRAMES)}; <code>describe()</code> says more.</p></div>"
 
 
-def _page_keys() -> list[str]:
-    from analysis.plots import PAGES
+def _pages() -> "dict[str, Page]":
+    with warnings.catch_warnings():
+        # In a notebook Optuna's progress bars, of which none is shown, miss what they are drawn with.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        from analysis.plots import PAGES
 
-    return [page.key for page in PAGES]
+    return {page.key: page for page in PAGES}
 
 
 def _lines(found: Findings) -> list[str]:
