@@ -65,6 +65,7 @@ ARROWS = {
     },
     "analysis": {"tune.records", "tune.console", "tune.storage.url"},  # it reads files; neither Ray nor torch
     "tune.report": {"analysis", "trainables.errors", "tune.console", "tune.loggers", "tune.records", "tune.settings"},
+    "tune.api": {"analysis", "trainables.errors", "tune"},
     "tune.run_search": {"tune"},
     "tune.confirm": {"tune"},
 }
