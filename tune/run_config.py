@@ -171,7 +171,7 @@ def write_config(folder: Path, run: Mapping[str, Any]) -> None:
 
 def _text(run: Mapping[str, Any]) -> str:
     settings, confirmation = run["settings"], run.get("confirmation")
-    lines = [f"# {line}" for line in _about(run)]
+    lines = [f"# {line}".rstrip() for line in _about(run)]
     for comment, names in _PARTS.items():
         values = {_OPTION_OF.get(name, name): settings.get(name) for name in names}
         lines += _part(comment, {name: value for name, value in values.items() if value not in (None, "")})
@@ -184,16 +184,18 @@ def _text(run: Mapping[str, Any]) -> str:
 
 
 def _about(run: Mapping[str, Any]) -> list[str]:
-    """Return the comment at the head, of plain texts without line breaks."""
-    first, newest = run["invocations"][0], run["invocations"][-1]
-    git, slots = first.get("git", {}), newest.get("slots", {})
-    revision = (
-        f", revision {git['revision']}{' with changes' if git.get('dirty') else ''}" if git.get("revision") else ""
-    )
-    begun = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(first["time"]))
-    lines = [
-        f"The options of a run of adaloss-search {first.get('versions', {}).get('adaloss-search', '')}{revision},",
-        f"begun {begun}. A new run with the same ones:",
+    """Return the comment at the head, of plain texts without line breaks, as far as the run says what is wanted."""
+    invocations = [invocation for invocation in run.get("invocations", []) if isinstance(invocation, dict)]
+    first, newest = (invocations[0], invocations[-1]) if invocations else ({}, {})
+    program = f"adaloss-search {_object(first, 'versions').get('adaloss-search', '')}".strip()
+    git, slots = _object(first, "git"), _object(newest, "slots")
+    if git.get("revision"):
+        program += f", revision {git['revision']}{' with changes' if git.get('dirty') else ''}"
+    lines = [f"The options of a run of {program}"]
+    if isinstance(first.get("time"), int | float):
+        lines.append(time.strftime("that was begun %Y-%m-%d %H:%M:%S UTC", time.gmtime(first["time"])))
+    lines += [
+        "A new run with the same ones:",
         "",
         f"    python tune/run_search.py --config {CONFIG_FILE} --name NEW",
         "",
@@ -201,10 +203,17 @@ def _about(run: Mapping[str, Any]) -> list[str]:
         "--mlflow, --tensorboard.",
     ]
     if slots:
-        lines.append(f"It ran {slots['concurrent']} trials at a time, each with {slots['cpus_per_trial']:g} CPU.")
-    if added := run.get(ADDED_LOSSES):
+        cpus = f"{slots.get('cpus_per_trial')} CPU"
+        gpus = f" and {slots['gpus_per_trial']} GPU" if slots.get("gpus_per_trial") else ""
+        lines.append(f"It ran {slots.get('concurrent')} trials at a time, each with {cpus}{gpus}.")
+    if added := _object(run, ADDED_LOSSES):
         lines.append(f"Later than the others came: {', '.join(added)}.")
-    return [" ".join(line.splitlines()) if line.strip() else "" for line in lines]
+    return ["".join(c if c.isprintable() else " " for c in line).rstrip() for line in lines]
+
+
+def _object(record: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = record.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def _part(comment: str, values: Mapping[str, Any]) -> list[str]:

@@ -248,10 +248,10 @@ def test_the_file_says_what_it_is_and_names_real_options(command, searched):
     write_config(Path(), {**run, "added_losses": {"softmax": {"time": 1.0}}})
     text = Path("run.yaml").read_text()
     assert {name.replace("-", "_") for name in yaml.safe_load(text)} <= options_of(run_search.main).keys()
-    assert "\n# begun 2027-01-15 08:00:00 UTC." in text
+    assert "\n# that was begun 2027-01-15 08:00:00 UTC\n" in text
     assert "revision abc123 with changes" in text
     assert "python tune/run_search.py --config run.yaml --name NEW" in text
-    assert "2 trials at a time, each with 1 CPU" in text
+    assert "2 trials at a time, each with 1.0 CPU." in text
     assert "Later than the others came: softmax." in text
     assert all(re.fullmatch(r"#.*|[a-z-]+: \S.*|", line) for line in text.splitlines())
 
@@ -276,6 +276,15 @@ def test_a_text_of_a_run_is_no_more_than_text_in_its_file(command, searched):
     write_config(Path(), run)
     found = yaml.safe_load(Path("run.yaml").read_text())
     assert (found["seed"], found["data-dir"]) == (0, "a: b # c\n- d")
+
+
+@pytest.mark.parametrize(
+    "invocations", [[], [{}], [None], [{"time": None, "git": 3, "slots": []}], [{"slots": {"a": 1}}]]
+)
+def test_a_run_that_says_little_of_itself_still_has_its_file(command, searched, invocations):
+    command("--dataset", "digits", "--name", "one")
+    write_config(Path(), recorded(searched.asked, None) | {"invocations": invocations})
+    assert command("--config", "run.yaml", "--name", "one")[0] == 0
 
 
 def test_a_full_disk_leaves_the_old_file(command, searched, monkeypatch):
