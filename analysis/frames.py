@@ -16,6 +16,7 @@ from analysis.loading import Run
 from analysis.report.export import rows
 from analysis.statistics.stats import Interval
 from analysis.statistics.verdict import Verdict
+from tune.records import RecordError
 
 __all__ = ["FRAMES", "Column", "Frame", "correct_images", "frame"]
 
@@ -85,22 +86,24 @@ def _typed(values: list[Any], dtype: str) -> "pd.Series[Any]":
     return column
 
 
-def correct_images(run: Run | None, role: str) -> pd.DataFrame:
+def correct_images(run: Run, role: str) -> pd.DataFrame:
     """Return which test images the runs of a role got right, (runs, images), with arm and pair as index.
 
     Args:
-        run: the records; None for an empty table.
+        run: the records.
         role: winner, untuned or control.
 
     Raises:
         RecordError: what is on record does not fit the number of test images.
     """
-    parts = {} if run is None else {arm: run.correct_images(role, arm) for arm in run.arms(role)}
-    parts = {arm: part for arm, part in parts.items() if len(part)}
+    found = {arm: run.correct_images(role, arm) for arm in run.arms(role)}
+    parts = {arm: part for arm, part in found.items() if len(part)}
     index = pd.MultiIndex.from_tuples(
         [(arm, int(pair)) for arm, part in parts.items() for pair in part.index], names=["arm", "pair"]
     )
     images = max((part.shape[1] for part in parts.values()), default=0)
+    if any(part.shape[1] != images for part in parts.values()):
+        raise RecordError(f"{run.folder}: arms were tested on different images; its records were edited")
     bits = np.concatenate([part.to_numpy(dtype=bool) for part in parts.values()]) if parts else np.empty((0, 0), bool)
     return pd.DataFrame(bits, index=index, columns=pd.RangeIndex(images, name="image"), dtype=bool)
 

@@ -339,3 +339,12 @@ def test_the_package_itself_loads_nothing_and_a_run_is_read_without_ray_and_torc
 
 def test_folders_may_be_texts_or_paths(folders):
     assert analysis.load(str(folders[0])).trials.equals(analysis.load(Path(folders[0])).trials)
+
+
+def test_arms_that_were_tested_on_different_images_are_edited_records(new_run):
+    run = new_run()
+    for arm, images in (("arcface", 3), ("softmax", 4)):
+        confusion = [[images] + [0] * 9, *[[0] * 10] * 9]
+        run.seed_run("winner", arm, 0, 1.0, confusion=confusion, correct_bits="4A==")
+    with pytest.raises(RecordError, match="arms were tested on different images"):
+        analysis.load(run.folder).correct_images()
