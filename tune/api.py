@@ -13,6 +13,7 @@ import inspect
 import numbers
 import os
 import reprlib
+import shlex
 import sys
 import threading
 import typing
@@ -26,7 +27,8 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from trainables.errors import UserError
-from tune.full_disk import full_disk_said
+from tune.full_disk import DiskFullError, full_disk_said
+from tune.records import RecordError
 from tune.run_config import Option, nearest, options_of
 from tune.run_search import asked_in, main
 
@@ -34,7 +36,7 @@ if typing.TYPE_CHECKING:
     from analysis.runs import Runs
     from tune.asked import Asked
 
-__all__ = ["IncompleteRunError", "search"]
+__all__ = ["DiskFullError", "IncompleteRunError", "RecordError", "UserError", "search"]
 
 
 class IncompleteRunError(Exception):
@@ -101,13 +103,16 @@ def _searched(wanted: "Asked", console: Console) -> "Runs":
     from tune.run import all_failed, search_and_confirm
 
     settings, go_on = wanted.settings, wanted.go_on
-    with full_disk_said(settings.folder, lambda: go_on, settings.storage):
+    anew = shlex.join(["python", *sys.argv])  # where the disk was full before there was a run
+
+    with full_disk_said(settings.folder, lambda: go_on if settings.is_begun else anew, settings.storage):
         callbacks = report.loggers(settings, tensorboard=wanted.tensorboard, mlflow=wanted.mlflow)
         outcome = search_and_confirm(
             settings, wanted.confirmation, resume=wanted.resume, console=console, callbacks=callbacks
         )
         interrupted = outcome.search.interrupted or (outcome.confirmation and outcome.confirmation.interrupted)
         if interrupted:
+            report.show(settings.folder, console)
             raise KeyboardInterrupt(f"interrupted; go on with: {go_on}")
         lines = [all_failed(loss, error) for loss, error in outcome.search.failures.items()]
         if outcome.search.unreachable:

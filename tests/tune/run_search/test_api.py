@@ -13,11 +13,9 @@ import pytest
 import tune.run
 from tests.test_project import PROJECT
 from tests.tune.run_search.conftest import TEAM, WITH_SECRET
-from trainables.errors import UserError
 from tune import run_search
-from tune.api import IncompleteRunError, search
+from tune.api import DiskFullError, IncompleteRunError, UserError, search
 from tune.confirmation.run import ConfirmOutcome
-from tune.full_disk import DiskFullError
 from tune.settings import ConfirmSettings, SearchSettings
 
 WANTED = {"dataset": "digits", "name": "one"}
@@ -188,7 +186,7 @@ def test_a_keyword_of_another_name_or_type_is_said(options, message):
 
 @pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("part", ["search", "confirmation"])
-def test_an_interruption_says_how_to_go_on_and_one_can(searched, called, signal, part):
+def test_an_interruption_shows_what_there_is_and_says_how_to_go_on(searched, capsys, signal, part):
     if part == "search":
         searched.interrupted = signal
     else:
@@ -197,6 +195,7 @@ def test_an_interruption_says_how_to_go_on_and_one_can(searched, called, signal,
         search(**WANTED, output="my results")
     go_on = "python tune/run_search.py --resume --output 'my results' --name one"
     assert str(error.value) == f"interrupted; go on with: {go_on}"
+    assert capsys.readouterr().out == "compared my results/one\n"
 
 
 def test_it_goes_on_with_a_run(searched, existing):
@@ -226,13 +225,15 @@ def test_a_database_that_does_not_come_back(searched):
         search(**WANTED, study_storage=TEAM)
 
 
-def test_a_full_disk_is_the_commands_error(monkeypatch, searched):
+def test_a_full_disk_is_the_commands_error(monkeypatch, existing):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tune.run, "search_and_confirm", full)
     with pytest.raises(DiskFullError, match=r"go on with: python tune/run_search\.py --resume --output results"):
-        search(**WANTED)
+        search(resume=True, name="one")
+    with pytest.raises(DiskFullError, match=r"go on with: python tune/run_search\.py --dataset=digits --name=two$"):
+        search(dataset="digits", name="two")
 
 
 def test_another_thread_hears_no_ctrl_c(searched):
