@@ -9,8 +9,11 @@ import tarfile
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import analysis
 from analysis.compare import comparison, comparison_csv, comparison_text
@@ -18,6 +21,7 @@ from analysis.findings import load_findings
 from analysis.frames import FRAMES
 from analysis.plots import PAGES
 from analysis.runs import Runs
+from tests.analysis.conftest import RunWriter
 from tests.analysis.hostile import HOSTILE, write_hostile_run
 from tests.test_earlier_runs import ARCHIVE
 from tests.test_project import PROJECT
@@ -176,6 +180,23 @@ def test_a_difference_can_be_computed_anew_from_the_runs_of_the_confirmation(bot
     assert row["sd"] == pytest.approx(own.std(), abs=1e-15)
     pairs = both.differences.query("dataset == 'cifar10' and kind == 'primary'").set_index("pair")["difference"]
     assert pairs.tolist() == pytest.approx(own.tolist(), abs=1e-15)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.tuples(*[st.integers(0, 300)] * 3), min_size=2, max_size=8))
+def test_any_accuracies_give_their_differences(tmp_path_factory, rights):
+    arms = dict(zip(("arcface", "adaloss", "softmax"), np.array(rights).T / 300, strict=True))
+    run = RunWriter(tmp_path_factory.mktemp("any") / "run", tuple(arms))
+    for arm, values in arms.items():
+        run.seed_runs("winner", arm, values.tolist())
+    runs = analysis.load(run.folder)
+    assert [len(runs.verdict_table), len(runs.differences)] == [3, 3 * len(rights)]
+    for row in runs.verdict_table.to_dict("records"):
+        difference = arms[row["first"]] - arms[row["second"]]
+        assert row["difference"] == pytest.approx(difference.mean(), abs=1e-12)
+        assert row["t_low"] - 1e-12 <= row["difference"] <= row["t_high"] + 1e-12
+        own = runs.differences.query("first == @row['first'] and second == @row['second']")
+        assert own["difference"].to_numpy() == pytest.approx(difference, abs=1e-12)
 
 
 def test_images_and_classes_add_up_to_the_accuracies(both):
