@@ -7,7 +7,7 @@ from typing import Any
 
 from analysis.arms import Pair, compared
 from analysis.folders import check_each_once
-from analysis.load import Run, load_run
+from analysis.loading import Run, load_run
 from analysis.statistics.budget import Spent, caveats, spending
 from analysis.statistics.claims import Claim, adaptivity, claims
 from analysis.statistics.classes import ClassesAndCalibration, classes_and_calibration

@@ -20,6 +20,7 @@ from analysis.folders import check_each_once, check_run  # noqa: E402
 from tune.console import run_command  # noqa: E402
 from tune.records import RecordError, read_json, write_file  # noqa: E402
 from tune.records.schema import (  # noqa: E402
+    CONFIG_FILE,
     EPOCHS_FILE,
     PACKED,
     RUN_FILE,
@@ -77,7 +78,7 @@ def publish(run: Path, copy: Path) -> int:
 
 def _files(run: Path) -> Iterator[str]:
     losses = read_json(run / RUN_FILE)["settings"]["losses"]
-    names = [RUN_FILE, SEED_RUNS_FILE, SEED_EPOCHS_FILE]
+    names = [RUN_FILE, CONFIG_FILE, SEED_RUNS_FILE, SEED_EPOCHS_FILE]
     for loss in losses:
         names += [f"{loss}/{TRIALS_FILE}", f"{loss}/{EPOCHS_FILE}", best_file(loss), winner_file(loss)]
     return (name for name in names if (run / name).is_file())

@@ -25,7 +25,7 @@ from plotly.io.json import to_json_plotly
 
 from analysis.live import server as live
 from analysis.live.blocks import blocks_of, slots_of
-from analysis.load import load_run
+from analysis.loading import load_run
 from analysis.plots import PAGES, Page
 from tests.analysis.example_run import write_example_run
 from tune.records import LossRecords

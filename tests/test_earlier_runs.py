@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from analysis.compare import comparison
 from analysis.findings import load_findings
 from analysis.live.follow import FollowedRun
-from analysis.load import load_run
+from analysis.loading import load_run
 from tests.runs.project import Copy
 from tune.records import LossRecords, read_json, read_records
 

@@ -26,6 +26,8 @@ ARROWS = {
     "tune.console": {"tune.full_disk", "tune.records", "trainables.errors"},
     "tune.storage.url": {"trainables.errors"},
     "tune.settings": {"search_spaces", "trainables", "tune.records", "tune.storage.url"},
+    "tune.run_config": {"trainables.errors", "tune.records"},
+    "tune.asked": {"trainables.errors", "tune.records", "tune.run_config", "tune.settings", "tune.storage.url"},
     "tune.provenance": {"trainables", "tune.storage.url"},
     "tune.storage": {
         *("trainables", "tune.interruption", "tune.records", "tune.settings", "tune.storage.url", "tune.study"),
@@ -33,7 +35,8 @@ ARROWS = {
     "tune.trials": {"search_spaces", "trainables", "tune.settings"},
     "tune.cluster": {"trainables", "tune.settings", "tune.storage", "tune.trials"},
     "tune.run_file": {
-        *("search_spaces", "trainables", "tune.cluster", "tune.provenance", "tune.records", "tune.settings"),
+        *("search_spaces", "trainables", "tune.cluster", "tune.provenance", "tune.records", "tune.run_config"),
+        "tune.settings",
     },
     "tune.session": {
         *("trainables", "tune.cluster", "tune.interruption", "tune.run_file", "tune.settings", "tune.storage"),
@@ -62,7 +65,8 @@ ARROWS = {
     },
     "analysis": {"tune.records", "tune.console", "tune.storage.url"},  # it reads files; neither Ray nor torch
     "tune.report": {"analysis", "trainables.errors", "tune.console", "tune.loggers", "tune.records", "tune.settings"},
-    "tune.run_search": {"trainables", "tune"},
+    "tune.api": {"analysis", "trainables.errors", "tune"},
+    "tune.run_search": {"tune"},
     "tune.confirm": {"tune"},
 }
 

@@ -13,7 +13,7 @@ import typer
 PROJECT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 PACKAGES = ("tune", "trainables", "search_spaces", "analysis")  # top-level folders of what is installed
-WRITTEN = {"results", "data", "build", "dist", ".venv"}  # folders that commands make
+WRITTEN = {"results", "data", "build", "dist", ".venv", "run.yaml"}  # what commands make
 SOURCES = sorted(
     path
     for path in PROJECT.rglob("*.py")

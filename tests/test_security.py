@@ -14,10 +14,11 @@ PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = ("analysis", "search_spaces", "trainables", "tune")
 SOURCES = sorted(path for package in PACKAGES for path in (PROJECT / package).rglob("*.py"))
 
-# Modules that run what they read, and the one place that has a reason: CIFAR's own files, checked against the MD5 that
-# their authors publish before they are unpickled.
+# Modules that run what they read, and the two places that have a reason: CIFAR's own files, checked against the MD5
+# that their authors publish before they are unpickled; and files of options, read by what of YAML makes plain values.
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml"}
-MAY_UNPICKLE = {"trainables/data/readers.py": {"pickle"}}
+MAY_UNPICKLE = {"trainables/data/readers.py": {"pickle"}, "tune/run_config.py": {"yaml"}}
+SAFE_YAML = {"yaml.SafeLoader", "yaml.safe_dump", "yaml.MappingNode", "yaml.YAMLError"}
 # Calls that run a text, or read what may hold a pickle.
 FORBIDDEN_CALLS = {
     "eval", "exec", "compile", "os.system", "os.popen", "os.execvp", "pd.read_pickle", "pandas.read_pickle",
@@ -42,6 +43,12 @@ def faults(source, allowed=frozenset()):
     tree = ast.parse(source)
     found = [f"imports {module}" for module in set(imported(tree)) & UNPICKLERS - set(allowed)]
     for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "yaml" and ast.unparse(node) not in SAFE_YAML:
+            found.append(f"uses {ast.unparse(node)}")
+        if isinstance(node, ast.ImportFrom | ast.Import) and ast.unparse(node).startswith(
+            ("from yaml", "import yaml ")
+        ):
+            found.append("imports parts of yaml, or under another name")
         if not isinstance(node, ast.Call):
             continue
         call = ast.unparse(node.func)
@@ -81,6 +88,22 @@ def test_no_module_runs_what_it_reads(path):
 )
 def test_the_check_finds_what_it_looks_for(source):
     assert len(faults(source)) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import yaml\nyaml.load(text, yaml.SafeLoader)",
+        "import yaml\nloader = yaml.Loader(text)",
+        "import yaml\nyaml.unsafe_load(text)",
+        "import yaml.constructor\nyaml.constructor.FullConstructor()",
+        "import yaml as safe",
+        "from yaml import Loader",
+    ],
+)
+def test_a_file_of_options_is_read_by_what_makes_plain_values_alone(source):
+    assert len(faults(source, {"yaml"})) == 1
+    assert faults("import yaml\nyaml.safe_dump(yaml.SafeLoader(text).get_data())", {"yaml"}) == []
 
 
 def test_what_is_excepted_is_still_there():

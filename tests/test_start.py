@@ -23,6 +23,7 @@ for arguments in {calls!r}:
             code = end.code
     print(code, said.getvalue().count("\\n"), *sorted(set(sys.modules) & {heavy!r}))
 """
+CONFIG = str(PROJECT / "tests" / "tune" / "run_search" / "digits.yaml")
 WRONG = {
     "tune.run_search": [
         [],
@@ -35,6 +36,8 @@ WRONG = {
         ["--resume", "--name", "nosuch"],
         ["--resume", "--dry-run"],
         ["--dataset", "digits", "--dry-run", "--loss", "adalos"],
+        ["--config", "nosuch.yaml"],
+        ["--config", CONFIG, "--trials", "0"],
     ],
     "tune.confirm": [[], ["nosuch"], ["nosuch", "--confirm-seeds", "many"]],
     "analysis.compare": [[], ["nosuch"], ["nosuch", "--json", "--csv"]],

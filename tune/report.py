@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from analysis.findings import Findings
     from tune.confirmation.run import ConfirmOutcome
 
-__all__ = ["confirmed", "interrupted", "loggers", "report", "show"]
+__all__ = ["confirmed", "interrupted", "loggers", "report", "show", "unconfirmed", "unreachable"]
 
 
 def confirmed(folder: Path, outcome: "ConfirmOutcome", *, console: Console, go_on: str) -> int:
@@ -32,17 +32,33 @@ def confirmed(folder: Path, outcome: "ConfirmOutcome", *, console: Console, go_o
     if outcome.interrupted:
         return interrupted(outcome.interrupted, go_on, console)
     report(folder, console)
-    for loss in outcome.left_out:
-        print(f"error: the search found no configuration of {loss} that works; it is not confirmed", file=sys.stderr)
+    lines = unconfirmed(outcome, go_on)
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    return EXIT_FAILED if lines else 0
+
+
+def unconfirmed(outcome: "ConfirmOutcome", go_on: str) -> list[str]:
+    """Return a line on each thing that a confirmation was asked for and does not have."""
+    found = [
+        f"the search found no configuration of {loss} that works; it is not confirmed" for loss in outcome.left_out
+    ]
     if outcome.broken:
         run_id, error = next(iter(outcome.broken.items()))
         lines = error.strip().splitlines() or ["no error given"]
-        print(
-            f"error: {len(outcome.broken)} runs of the confirmation broke and have no result, such as {run_id}: "
-            f"{printable(lines[-1])}; to try them again: {go_on}",
-            file=sys.stderr,
+        found.append(
+            f"{len(outcome.broken)} runs of the confirmation broke and have no result, such as {run_id}: "
+            f"{printable(lines[-1])}; to try them again: {go_on}"
         )
-    return EXIT_FAILED if outcome.left_out or outcome.broken else 0
+    return found
+
+
+def unreachable(settings: SearchSettings, reason: str, go_on: str) -> str:
+    """Return what there is to say where a study database stayed away."""
+    return (
+        f"the study database {settings.study_storage} did not come back ({reason}); nothing is lost, go on when it is "
+        f"there: {go_on}"
+    )
 
 
 def loggers(settings: SearchSettings, *, tensorboard: bool, mlflow: str | None) -> list["Callback"]:

@@ -19,7 +19,7 @@ from tune.settings import ConfirmSettings, SearchSettings, check_new, check_outp
 from tune.storage.checkpoints import CheckpointStore
 from tune.storage.studies import StudyPlace, open_database
 
-__all__ = ["RunOutcome", "confirm_run", "search_and_confirm"]
+__all__ = ["RunOutcome", "all_failed", "confirm_run", "search_and_confirm"]
 
 T = TypeVar("T")
 
@@ -35,6 +35,16 @@ class RunOutcome:
 
     search: SearchOutcome
     confirmation: ConfirmOutcome | None = None
+
+
+def all_failed(loss: str, error: str) -> str:
+    """Return what there is to say of a loss of which every trial failed.
+
+    Args:
+        loss: its name.
+        error: last line of its first error.
+    """
+    return f"every trial of {loss} failed; the first: {printable(error)}"
 
 
 def search_and_confirm(
@@ -71,7 +81,7 @@ def search_and_confirm(
         later = whole_confirmation(session.settings, confirmation, session.data)
         searched = yield from search_stages(session, place, confirmation, resume=resume, later=later)
         for loss, error in searched.failures.items():
-            print(f"error: every trial of {loss} failed; the first: {printable(error)}", file=sys.stderr)
+            print(f"error: {all_failed(loss, error)}", file=sys.stderr)
         has_winners = len(searched.failures) < len(settings.losses)
         if confirmation is None or searched.interrupted or searched.unreachable or not has_winners:
             return RunOutcome(searched)

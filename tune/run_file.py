@@ -17,6 +17,7 @@ from tune import provenance
 from tune.cluster.slots import Slots
 from tune.records import read_json, write_json
 from tune.records.schema import ADDED_LOSSES, REPEATED_TEST_IMAGES, RUN_FILE, RUN_FORMAT
+from tune.run_config import write_config
 from tune.settings import ConfirmSettings, SearchSettings
 
 __all__ = ["add_confirmation", "locked", "note_repeated_test_images", "running_command", "write_run_file"]
@@ -84,6 +85,7 @@ def write_run_file(
     if confirmation is not None:  # on record already now, so that a search that is killed knows what was to follow
         run["confirmation"] = {**asdict(confirmation), "history": run.get("confirmation", {}).get("history", [])}
     write_json(path, run)
+    write_config(settings.folder, run)
     return len(run["invocations"])
 
 
@@ -110,6 +112,7 @@ def add_confirmation(
     run["confirmation"] = {**asked, "history": [*history, {"time": time.time(), **asked}]}
     run["invocations"].append({"part": "confirmation", "resumed": bool(history), "time": time.time(), **command})
     write_json(path, run)
+    write_config(settings.folder, run)
     return len(run["invocations"])
 
 

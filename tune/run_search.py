@@ -4,13 +4,10 @@ python tune/run_search.py --dataset cifar10
 """
 
 import os
-import re
 import shlex
 import sys
-import time
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 # Python puts this file's folder first on the path; there our modules would stand before packages of the same name.
 # `ray submit` copies this file alone to the head's home folder: then the installed packages are meant.
@@ -22,33 +19,33 @@ if (_HERE / "__init__.py").exists() and str(_HERE.parent) not in sys.path:
 import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from trainables.errors import UserError  # noqa: E402
 from tune.console import EXIT_FAILED, home_expanded, leave_job_folder, run_command  # noqa: E402
 from tune.full_disk import full_disk_said  # noqa: E402
 
 if TYPE_CHECKING:
-    from tune.settings import ConfirmSettings, SearchSettings
+    from tune.asked import Asked
 
-_CONFIRMATION = {
-    "confirm_seeds": "seeds",
-    "candidates": "candidates",
-    "candidate_seeds": "candidate_seeds",
-    "controls": "controls",
-    "robustness": "robustness",
-}
-_NO_SETTINGS = {
-    *("context", "resume", "add_loss", "extend", "no_confirm", "tensorboard", "mlflow", "dry_run"),
-    *_CONFIRMATION,
-}
-_FIELDS = {  # options whose field has another name
-    "loss": "losses",
-    "time_budget": "time_budget_min",
-    "checkpoint_interval": "checkpoint_interval_s",
-}
+
+def config_read(context: typer.Context, path: str | None) -> str | None:
+    """Have the options that a file gives count where neither the command line nor a variable gives them."""
+    if path is not None:
+        from tune.run_config import options_of, read_config
+
+        context.default_map = read_config(Path(path).expanduser(), options_of(main))
+    return path
 
 
 def main(
     context: typer.Context,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            callback=config_read,
+            is_eager=True,
+            help="YAML with options by their long names, such as a run's run.yaml; the command line counts more",
+        ),
+    ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(help="mnist, cifar10, fashion_mnist, cifar100, digits (needs no download), or a folder of images"),
@@ -184,154 +181,55 @@ def main(
     configurations are retrained on fresh seeds, one of each loss is chosen, and those are compared on paired seeds and
     the test split. All is recorded in OUTPUT/NAME and can be looked at with: python analysis/compare.py OUTPUT/NAME
     """
-    params = {**context.params, "study_storage": _plain_study_storage(context)}
-    given = {_FIELDS.get(k, k): v for k, v in params.items() if _was_given(context, k)}
     console = Console(stderr=False)
-    from tune.settings import ConfirmSettings, load_confirm_settings, load_settings
-
-    asked = {field: given[option] for option, field in _CONFIRMATION.items() if option in given}
-    if no_confirm and asked:
-        options = ", ".join("--" + option.replace("_", "-") for option in _CONFIRMATION if option in given)
-        raise UserError(f"--no-confirm leaves out what {options} asks for; choose one")
-    confirmation: ConfirmSettings | None = ConfirmSettings(**asked)
-    resuming = resume or extend is not None
-    if add_loss and not resuming:
-        raise UserError("--add-loss gives an existing run a further loss, with --resume; a new run takes --loss")
-    if resuming and dry_run:
-        raise UserError("--dry-run plans a new run; leave it out to go on with one, which says how much time is left")
-    if resuming:
-        folder = _existing_run(output, name)
-        recorded = load_settings(folder)
-        if recorded.study_storage is None and _source(context, "study_storage") == "ENVIRONMENT":
-            del given["study_storage"]  # the variable is for new runs; this one has a file of its own
-        if _source(context, "storage") == "ENVIRONMENT":
-            del given["storage"]  # likewise; this one has its place
-        settings = recorded.resumed(_settings_of(given), extend).with_further(add_loss or ())
-        settings = replace(settings, output=output, name=folder.name)
-        confirmation = load_confirm_settings(folder, asked)
-    else:
-        settings = _new_settings(params)
-    settings.validate()
-    if no_confirm or confirmation is None:
-        confirmation = None
-    else:
-        confirmation.validate(settings.losses)
-    if dry_run:
-        return _show_plan(settings, confirmation, console)
-    return _run(settings, confirmation, resuming, tensorboard, mlflow, console)
+    wanted = asked_in(context)
+    return _show_plan(wanted, console) if wanted.dry_run else _run(wanted, console)
 
 
-def _show_plan(settings: "SearchSettings", confirmation: "ConfirmSettings | None", console: Console) -> int:
+def asked_in(context: typer.Context) -> "Asked":
+    """Return what is asked for by the options of this command.
+
+    Raises:
+        UserError: something cannot be; the message names the option.
+    """
+    from tune.asked import asked
+
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return asked(context.params, {name: source and source.name for name, source in sources.items()})
+
+
+def _show_plan(wanted: "Asked", console: Console) -> int:
     from tune.plan import plan_run  # imports torch and Ray: only once the input is known to be good
 
-    for line in plan_run(settings, confirmation, console).lines():
+    for line in plan_run(wanted.settings, wanted.confirmation, console).lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
-def _run(
-    settings: "SearchSettings",
-    confirmation: "ConfirmSettings | None",
-    resume: bool,
-    tensorboard: bool,
-    mlflow: str | None,
-    console: Console,
-) -> int:
+def _run(wanted: "Asked", console: Console) -> int:
     from tune import report
     from tune.run import search_and_confirm  # imports Ray: only once the input is known to be good
 
-    go_on = shlex.join(
-        ["python", "tune/run_search.py", "--resume", "--output", settings.output, "--name", settings.name]
-    )
+    settings, go_on = wanted.settings, wanted.go_on
     anew = shlex.join(["python", *sys.argv])  # where the disk was full before there was a run
 
     with full_disk_said(settings.folder, lambda: go_on if settings.is_begun else anew, settings.storage):
-        callbacks = report.loggers(settings, tensorboard=tensorboard, mlflow=mlflow)
-        outcome = search_and_confirm(settings, confirmation, resume=resume, console=console, callbacks=callbacks)
+        callbacks = report.loggers(settings, tensorboard=wanted.tensorboard, mlflow=wanted.mlflow)
+        outcome = search_and_confirm(
+            settings, wanted.confirmation, resume=wanted.resume, console=console, callbacks=callbacks
+        )
         search = outcome.search
         if search.interrupted:
             report.show(settings.folder, console)
             return report.interrupted(search.interrupted, go_on, console)
         if search.unreachable:
-            print(
-                f"error: the study database {settings.study_storage} did not come back ({search.unreachable}); "
-                f"nothing is lost, go on when it is there: {go_on}",
-                file=sys.stderr,
-            )
+            print(f"error: {report.unreachable(settings, search.unreachable, go_on)}", file=sys.stderr)
             return EXIT_FAILED
         if outcome.confirmation is None:
             report.report(settings.folder, console)
             return EXIT_FAILED if search.failures else 0
         code = report.confirmed(settings.folder, outcome.confirmation, console=console, go_on=go_on)
         return code or (EXIT_FAILED if search.failures else 0)
-
-
-def _source(context: typer.Context, parameter: str) -> str | None:
-    source = context.get_parameter_source(parameter)
-    return None if source is None else source.name
-
-
-def _was_given(context: typer.Context, parameter: str) -> bool:
-    return _source(context, parameter) in {"COMMANDLINE", "ENVIRONMENT"}
-
-
-def _plain_study_storage(context: typer.Context) -> str | None:
-    """Return the URL of the study database without its password, which only the variable may hold."""
-    from tune.storage.url import check_plain, plain_url
-
-    url = context.params["study_storage"]
-    if url is None:
-        return None
-    if _source(context, "study_storage") == "COMMANDLINE":
-        check_plain(url, "--study-storage")
-    return plain_url(url)
-
-
-def _settings_of(given: dict[str, Any]) -> dict[str, Any]:
-    values = {key: value for key, value in given.items() if key not in {*_NO_SETTINGS, "output", "name"}}
-    if "losses" in values:
-        values["losses"] = tuple(values["losses"])
-    return values
-
-
-def _new_settings(params: dict[str, Any]) -> "SearchSettings":
-    from tune.settings import DEFAULT_LOSSES, SearchSettings, default_budget
-
-    dataset = params["dataset"]
-    if dataset is None:
-        raise UserError(
-            "--dataset is missing: mnist, cifar10, fashion_mnist, cifar100, a folder, or digits (needs no download)"
-        )
-    budget = default_budget(dataset)
-    values = {_FIELDS.get(k, k): v for k, v in params.items() if k not in _NO_SETTINGS}
-    for key in ("trials", "max_epochs", "batch_size"):
-        values[key] = getattr(budget, key) if values[key] is None else values[key]
-    if values["grace_epochs"] is None:
-        values["grace_epochs"] = min(budget.grace_epochs, max(values["max_epochs"], 1))
-    values["losses"] = tuple(values["losses"] or DEFAULT_LOSSES)
-    values["model"] = values["model"] or ""
-    if values["name"] is None:
-        values["name"] = f"{_plain_name(dataset)}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return SearchSettings(**values)
-
-
-def _plain_name(dataset: str) -> str:
-    """Return what a run's name may begin with, whatever the data set's folder is called."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(dataset).resolve().name).strip("._-")
-    return name[:80] or "run"
-
-
-def _existing_run(output: str, name: str | None) -> Path:
-    from tune.records.schema import RUN_FILE
-    from tune.settings import check_name
-
-    if name is not None:
-        check_name(name)
-        return Path(output) / name
-    runs = sorted(Path(output).glob(f"*/{RUN_FILE}"), key=lambda path: path.stat().st_mtime)
-    if not runs:
-        raise UserError(f"there is no run in {output} to go on with; see --output and --name")
-    return runs[-1].parent
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import pandas as pd
 
-from analysis.load import _TRIAL_COLUMNS, Run, _load_info, _seed_runs, _trials, _winners
+from analysis.loading import _TRIAL_COLUMNS, Run, _load_info, _seed_runs, _trials, _winners
 from tune.records import RecordError, checked_records, current_epochs
 from tune.records.schema import (
     EPOCHS_FILE,

@@ -22,7 +22,7 @@ from analysis.live.blocks import Block, blocks_of, digest, head_of, slots_of, st
 from analysis.live.follow import FollowedRun, runs_in
 from analysis.live.frame import frame, index_page
 from analysis.live.state import state_of
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.plots import PAGES, Page, Sheet
 from analysis.plots.picture import PassingNote, labels
 from tune.records import RecordError

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.arms import name_of
 from analysis.formatting import percent
 from analysis.live.follow import FollowedRun
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.plots.bands import best_trial
 from tune.records.roles import ADAPTIVE
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.plots.style import percent, points, tint
 
 __all__ = ["SeedCurves", "add_band", "best_trial", "curves_of_role", "curves_of_trial", "validation_images"]

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from analysis.findings import Findings
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.plots.margins import BAR_PX, bar, class_labels, class_names, class_ticks
 from analysis.plots.paired import nothing_tested
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect, plain, slug

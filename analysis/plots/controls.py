@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.findings import Findings
 from analysis.formatting import listed
 from analysis.formatting import percent as percent_text
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.plots.bands import SeedCurves, add_band, curves_of_role
 from analysis.plots.forest import few_seeds, forest, strip, two_lines
 from analysis.plots.paired import comparisons, failures, nothing_tested

@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from analysis.findings import Findings
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.plots.bands import SeedCurves, add_band, curves_of_role, curves_of_trial
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect, named, slug
 from analysis.plots.style import GREY, INK, arm_name, log_ticks, new_figure, percent, shown

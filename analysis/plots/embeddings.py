@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from analysis.findings import Findings
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.plots.paired import nothing_tested
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect, slug
 from analysis.plots.style import GREY, arm_name, new_figure, points, tint

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from analysis.arms import BASELINES
 from analysis.findings import Findings
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.plots.bands import SeedCurves, add_band, curves_of_role, curves_of_trial
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect, plain, slug
 from analysis.plots.style import GREY, arm_name, new_figure, safe, shown

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from analysis.arms import Kind, Look
 from analysis.findings import Findings
 from analysis.formatting import listed
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.plots.forest import Comparison, described, few_seeds, forest
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect, named
 from analysis.plots.style import arm_name, new_figure, percent, shown

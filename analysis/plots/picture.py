@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from analysis.arms import Look, looks_of
 from analysis.findings import Findings
-from analysis.load import Run
+from analysis.loading import Run
 
 __all__ = [
     "NamedRun",

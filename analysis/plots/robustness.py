@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from statsmodels.stats.proportion import proportion_confint
 
 from analysis.findings import Findings
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.plots.bands import validation_images
 from analysis.plots.forest import strip, two_lines
 from analysis.plots.paired import failures

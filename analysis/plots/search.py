@@ -11,7 +11,7 @@ from analysis.arms import Look
 from analysis.findings import Findings
 from analysis.formatting import listed
 from analysis.formatting import percent as percent_text
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.plots.bands import validation_images
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect
 from analysis.plots.style import GREY, INK, accuracy_axis, arm_name, errors, new_figure, safe, shown, tint

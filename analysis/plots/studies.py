@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.study_database import ENDED, LossTrials, StudyError, read_database
 from tune.records.schema import STUDY_FILE
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.arms import Kind, name_of
 from analysis.formatting import duration, interval_pp, listed, p_value, percent, points
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.plots.bands import best_trial
 from analysis.plots.picture import NamedRun, Table, plain
 from analysis.plots.style import arm_name

@@ -10,7 +10,7 @@ from typing import Any
 from analysis.findings import Findings
 from tune.console import printable
 
-__all__ = ["as_plain", "to_csv"]
+__all__ = ["as_plain", "rows", "to_csv"]
 
 _BUDGET = ("trials", "max_epochs", "grace_epochs", "reduction_factor")
 
@@ -64,11 +64,16 @@ def to_csv(all_found: Sequence[Findings]) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(("run", "dataset", "about", "subject", "quantity", "value"))
     for found in all_found:
-        for about, subject, values in _subjects(found):
-            for quantity, value in _flat(values):
-                row = (str(found.run.folder), found.run.dataset, about, subject, quantity, value)
-                writer.writerow(_cell(value) for value in row)
+        for row in rows(found):
+            writer.writerow(_cell(value) for value in (str(found.run.folder), found.run.dataset, *row))
     return file.getvalue().removesuffix("\n")
+
+
+def rows(found: Findings) -> Iterator[tuple[str, str, str, Any]]:
+    """Yield each number, or text, of a run: what it is about, which loss or comparison, quantity, value."""
+    for about, subject, values in _subjects(found):
+        for quantity, value in _flat(values):
+            yield about, subject, quantity, value
 
 
 def _cell(value: Any) -> Any:

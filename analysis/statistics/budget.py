@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.arms import name_of
 from analysis.formatting import listed
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.statistics.stats import MIN_SEEDS
 from tune.records.schema import ADDED_LOSSES, REPEATED_TEST_IMAGES
 

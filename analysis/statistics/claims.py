@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.arms import name_of
 from analysis.formatting import interval_pp, listed, percent, points
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.statistics.stats import PairedDifference, paired_difference
 from analysis.statistics.verdict import Verdict
 from tune.records.roles import CONTROLS, PERMUTED

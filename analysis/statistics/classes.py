@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.load import Run
+from analysis.loading import Run
 
 __all__ = ["ClassesAndCalibration", "classes_and_calibration"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from analysis.arms import compared_speeds
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.statistics.robustness import collapse_bound
 from analysis.statistics.stats import Interval, t_interval
 

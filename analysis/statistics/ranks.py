@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from analysis.arms import Group, group_of
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.statistics.verdict import Decision, Verdict
 
 __all__ = ["FEWEST_LOSSES", "Rank", "Ranking", "friedman_p", "ranking", "ranks_by_seed"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.arms import compared_draws
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.statistics.generality import ahead_of_best, rank_correlation
 from analysis.statistics.stats import (
     ExpectedMaximum,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.arms import Kind, Pair, compared, name_of
 from analysis.formatting import interval_pp, listed, p_value, percent, points
-from analysis.load import Run
+from analysis.loading import Run
 from analysis.statistics.generality import ImagesToo, correlation, over_seeds_and_images
 from analysis.statistics.stats import (
     LEVEL,

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis.findings import Findings, load_findings
-from analysis.load import SEED_RUN_COLUMNS, Run
+from analysis.loading import SEED_RUN_COLUMNS, Run
 from tests.analysis.example_run import write_example_run
 from tune.records import LossRecords, RecordFile, write_json
 

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from analysis.findings import findings, load_findings
-from analysis.load import load_run
+from analysis.loading import load_run
 from analysis.page import page_html
 from analysis.plots import PAGES
 from tests.analysis.example_run import write_example_run

@@ -3,7 +3,7 @@
 import pytest
 
 from analysis.findings import findings, load_findings
-from analysis.load import load_run
+from analysis.loading import load_run
 from analysis.page import page_html
 from analysis.plots import PAGES
 from tests.analysis.browser import OVERFLOWING, PLOTS, WIDTHS, Watch, headless_browser

@@ -10,7 +10,7 @@ from analysis import publish as command
 from analysis.compare import comparison, comparison_text
 from analysis.findings import load_findings
 from analysis.live.follow import FollowedRun
-from analysis.load import load_run
+from analysis.loading import load_run
 from analysis.publish import publish
 from tune.records import RecordError, read_json
 from tune.settings import UserError, load_settings
@@ -21,6 +21,7 @@ def run(example_run, tmp_path):
     folder = shutil.copytree(example_run(robustness=6), tmp_path / "results" / "cifar10")
     (folder / "best_arcface.pt").write_bytes(b"weights")
     (folder / "report.html").write_text("page")
+    (folder / "run.yaml").write_text("dataset: cifar10\n")
     return folder
 
 
@@ -33,7 +34,7 @@ def test_a_copy_says_what_the_run_says(run, tmp_path):
     files = [path for path in (tmp_path / "copy").rglob("*") if path.is_file()]
     assert size == sum(path.stat().st_size for path in files)
     assert size < sum(path.stat().st_size for path in run.rglob("*.jsonl")) / 3
-    assert {path.suffix for path in files} == {".json", ".xz"}
+    assert {path.suffix for path in files} == {".json", ".xz", ".yaml"}
 
 
 def test_the_live_page_reads_a_copy_too(run, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from analysis import compare, dashboard
 from analysis.findings import load_findings
 from analysis.live import server as live
-from analysis.load import load_run
+from analysis.loading import load_run
 from analysis.plots import PAGES
 from tune.records import RecordError
 

@@ -12,6 +12,7 @@ from tune.records.roles import ROLES
 __all__ = [
     "ADDED_LOSSES",
     "CALIBRATION_FIELDS",
+    "CONFIG_FILE",
     "ENDINGS",
     "EPOCHS_FILE",
     "EPOCH_FIELDS",
@@ -48,6 +49,7 @@ class RecordError(ValueError):
 
 RUN_FILE = "run.json"
 RUN_FORMAT = 1  # of run.json
+CONFIG_FILE = "run.yaml"
 ADDED_LOSSES = "added_losses"  # in run.json: by loss, when a run that had begun was given it
 REPEATED_TEST_IMAGES = "test_images_trained_on"  # of the data set in run.json: how many, pixel for pixel
 STUDY_FILE = "study.db"

@@ -64,7 +64,7 @@ def test_the_command_starts_anywhere_and_loads_neither_ray_nor_torch(full_run, t
         "import runpy, sys; sys.argv = sys.argv[1:]\n"
         "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "import analysis.compare, analysis.load\n"
+        "import analysis.compare, analysis.loading\n"
         "heavy = {'ray', 'torch', 'torchvision', 'optuna'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

@@ -9,7 +9,7 @@ import pytest
 import analysis.findings
 from analysis.compare import comparison, comparison_csv, comparison_markdown, comparison_text
 from analysis.findings import load_findings
-from analysis.load import load_run
+from analysis.loading import load_run
 from tests.analysis.compare.conftest import strict
 
 EXAMPLES = {

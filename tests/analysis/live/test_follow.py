@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from analysis.live import follow
 from analysis.live.follow import FollowedFile, FollowedRun, runs_in
-from analysis.load import load_run
+from analysis.loading import load_run
 from tune.records import read_records
 
 FIELDS = {"trial_id": (lambda value: isinstance(value, str), "text", True)}

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from analysis.load import load_run
+from analysis.loading import load_run
 from tests.analysis.plots.pictures import axis_number, confirmed, pictures_of
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from analysis.findings import load_findings
-from analysis.load import load_run
+from analysis.loading import load_run
 from analysis.plots import PAGES
 from analysis.plots.bands import best_trial
 from analysis.statistics.stats import bca_interval, expected_maximum, t_interval

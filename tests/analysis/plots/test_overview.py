@@ -1,7 +1,7 @@
 """The overview: the verdict word for word, and no claim without seeds."""
 
 from analysis.findings import findings, load_findings
-from analysis.load import load_run
+from analysis.loading import load_run
 from analysis.plots import PAGES
 from analysis.statistics.verdict import verdicts
 

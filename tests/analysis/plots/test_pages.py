@@ -10,7 +10,7 @@ import pytest
 
 from analysis.arms import ARMS
 from analysis.findings import load_findings
-from analysis.load import load_run
+from analysis.loading import load_run
 from analysis.plots import PAGES, Sheet, download_name
 from analysis.plots.picture import labels, slug
 from analysis.plots.style import TEMPLATE, arm_name

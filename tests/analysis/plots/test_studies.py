@@ -14,7 +14,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 
 from analysis.findings import load_findings
-from analysis.load import load_run
+from analysis.loading import load_run
 from analysis.plots import PAGES, studies
 from analysis.plots.studies import LossTrials, StudyError, drawn, importance, judged, place, read_trials
 

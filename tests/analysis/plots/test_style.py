@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.findings import findings
-from analysis.load import load_run
+from analysis.loading import load_run
 from analysis.plots.picture import labels, named, plain, slug
 from analysis.plots.style import accuracy_axis, errors, log_ticks, safe
 

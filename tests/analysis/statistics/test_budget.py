@@ -1,6 +1,6 @@
 import pytest
 
-from analysis.load import load_run
+from analysis.loading import load_run
 from analysis.statistics.budget import caveats, spending
 from tune.records import RecordError
 

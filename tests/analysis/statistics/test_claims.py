@@ -1,6 +1,6 @@
 import pytest
 
-from analysis.load import load_run
+from analysis.loading import load_run
 from analysis.statistics.claims import PUBLISHED, adaptivity, claims
 from analysis.statistics.verdict import verdicts
 from tune.records.roles import CONTROLS

@@ -5,7 +5,7 @@ import pytest
 
 from analysis.compare import comparison_csv, comparison_markdown, comparison_text
 from analysis.findings import load_findings
-from analysis.load import load_run
+from analysis.loading import load_run
 from analysis.report.export import as_plain
 from analysis.statistics.classes import classes_and_calibration
 

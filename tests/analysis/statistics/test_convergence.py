@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from analysis.load import load_run
+from analysis.loading import load_run
 from analysis.statistics.convergence import convergence
 from tune.records import write_json
 

@@ -11,7 +11,7 @@ from scipy.stats import friedmanchisquare
 
 from analysis.compare import comparison_csv, comparison_markdown, comparison_text
 from analysis.findings import findings, load_findings
-from analysis.load import load_run
+from analysis.loading import load_run
 from analysis.report.export import as_plain
 from analysis.statistics.ranks import friedman_p, ranking, ranks_by_seed
 from analysis.statistics.verdict import verdicts

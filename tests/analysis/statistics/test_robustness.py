@@ -1,6 +1,6 @@
 import pytest
 
-from analysis.load import load_run
+from analysis.loading import load_run
 from analysis.statistics.robustness import collapse_bound, robustness
 from analysis.statistics.stats import expected_maximum
 

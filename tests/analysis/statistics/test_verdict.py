@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from analysis.load import load_run
+from analysis.loading import load_run
 from analysis.statistics.generality import over_seeds_and_images
 from analysis.statistics.stats import seeds_for_half_width, seeds_for_power
 from analysis.statistics.verdict import equivalence_bound, verdicts

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from analysis.load import load_run
+from analysis.loading import load_run
 from tests.tune.happenings import let_happen
 from trainables.data import load_test_data
 from trainables.trained import load_model

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from analysis.load import SEED_RUN_COLUMNS
+from analysis.loading import SEED_RUN_COLUMNS
 from tests.tune.search.invented_trials import StudyOnDisk, record, run_trial
 from tune.confirmation.arm_study import ArmStudy, ConfirmRecords, SeedRun
 from tune.records import RecordError, checked_records

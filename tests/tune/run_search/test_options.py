@@ -113,7 +113,7 @@ def test_help_lists_every_option_with_its_default(command):
     app.command()(run_search.main)
     text = " ".join(out.split())
     no_default = {"--dataset", "--resume", "--extend", "--help", "--no-confirm", "--controls"}
-    no_default |= {"--tensorboard", "--mlflow", "--dry-run", "--add-loss"}
+    no_default |= {"--tensorboard", "--mlflow", "--dry-run", "--add-loss", "--config"}
     for parameter in typer.main.get_command(app).params:
         option = parameter.opts[0]
         assert f" {option} " in text

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from analysis.load import load_run
+from analysis.loading import load_run
 from tune.records import RecordError, write_json
 
 

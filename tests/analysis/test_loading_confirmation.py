@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from analysis.load import SEED_RUN_COLUMNS, load_run
+from analysis.loading import SEED_RUN_COLUMNS, load_run
 from tune.records import RecordError, RecordFile, write_json
 
 
@@ -269,4 +269,13 @@ def test_images_that_do_not_fit_the_counts_are_an_error(new_run):
     confusion = [[9 if row == column == 0 else 0 for column in range(10)] for row in range(10)]
     run.seed_run("winner", "arcface", 0, 0.9, confusion=confusion, correct_bits="7w==")
     with pytest.raises(RecordError, match="8, not 9"):
+        load_run(run.folder).correct_images("winner", "arcface")
+
+
+def test_runs_that_were_tested_on_different_images_are_edited_records(new_run):
+    run = new_run()
+    for pair, images in enumerate((3, 4)):
+        confusion = [[images] + [0] * 9, *[[0] * 10] * 9]
+        run.seed_run("winner", "arcface", pair, 1.0, confusion=confusion, correct_bits="4A==")
+    with pytest.raises(RecordError, match="runs of arcface were tested on different images"):
         load_run(run.folder).correct_images("winner", "arcface")

@@ -153,6 +153,8 @@ class Run:
             unpack_bits(text, int(np.sum(confusion)))
             for text, confusion in zip(tested["correct_bits"], tested["confusion"], strict=True)
         ]
+        if len(set(map(len, bits))) > 1:
+            raise RecordError(f"{self.folder / SEED_RUNS_FILE}: runs of {arm} were tested on different images")
         return pd.DataFrame(np.array(bits, dtype=bool), index=tested.index)
 
     def arms(self, role: str) -> list[str]:
