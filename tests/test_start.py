@@ -37,8 +37,11 @@ WRONG = {
         ["--dataset", "digits", "--dry-run", "--loss", "adalos"],
     ],
     "tune.confirm": [[], ["nosuch"], ["nosuch", "--confirm-seeds", "many"]],
+    "tune.predict": [[], ["nosuch.pt", "."], [".", "."], ["nosuch.pt"], ["nosuch.pt", ".", "--json", "--csv"]],
+    "tune.export": [[], ["nosuch.pt", "model.onnx"], [".", "model.onnx"]],
     "analysis.compare": [[], ["nosuch"], ["nosuch", "--json", "--csv"]],
     "analysis.dashboard": [[], ["nosuch", "--html", "page.html"], ["nosuch"], ["nosuch", "--port", "many"]],
+    "analysis.publish": [[], ["nosuch"], ["nosuch", "--to", "."]],
 }
 
 

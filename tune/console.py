@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import typer
 from typer.exceptions import TyperException
@@ -14,7 +15,7 @@ from trainables.errors import UserError
 from tune.full_disk import DiskFullError
 from tune.records import RecordError
 
-__all__ = ["EXIT_BAD_INPUT", "EXIT_FAILED", "home_expanded", "leave_job_folder", "printable", "run_command"]
+__all__ = ["EXIT_BAD_INPUT", "EXIT_FAILED", "csv_cell", "home_expanded", "leave_job_folder", "printable", "run_command"]
 
 EXIT_BAD_INPUT = 2
 EXIT_FAILED = 1
@@ -85,3 +86,11 @@ def _told(message: str, code: int) -> int:
 def printable(text: str) -> str:
     """Return a text from a file without line breaks and without what would command a terminal."""
     return "".join(c if c.isprintable() else " " for c in text)
+
+
+def csv_cell(value: Any) -> Any:
+    """Return a value as a cell: a text that a spreadsheet would compute, or a terminal obey, as the text it is."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from analysis.findings import Findings
-from tune.console import printable
+from tune.console import csv_cell
 
 __all__ = ["as_plain", "to_csv"]
 
@@ -65,16 +65,8 @@ def to_csv(all_found: Sequence[Findings]) -> str:
         for about, subject, values in _subjects(found):
             for quantity, value in _flat(values):
                 row = (str(found.run.folder), found.run.dataset, about, subject, quantity, value)
-                writer.writerow(_cell(value) for value in row)
+                writer.writerow(csv_cell(value) for value in row)
     return file.getvalue().removesuffix("\n")
-
-
-def _cell(value: Any) -> Any:
-    """Return a value as a cell: a text that a spreadsheet would compute, or a terminal obey, as the text it is."""
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
 def _subjects(found: Findings) -> Iterator[tuple[str, str, dict[str, Any]]]:
