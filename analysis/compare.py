@@ -32,7 +32,9 @@ def main(
     as_csv: Annotated[bool, typer.Option("--csv", help="print CSV instead of text, one number a line")] = False,
     reference: Annotated[
         str | None,
-        typer.Option(metavar="LOSS", help="what the other losses are held against  [default: as the run was planned]"),
+        typer.Option(
+            metavar="LOSS", help="what the other losses are held against", show_default="as the run was planned"
+        ),
     ] = None,
 ) -> None:
     """Say which loss is better on each data set, by how much and how surely, and what that rests on.

@@ -62,6 +62,12 @@ ARROWS = {
     },
     "analysis": {"tune.records", "tune.console", "tune.storage.url"},  # it reads files; neither Ray nor torch
     "tune.report": {"analysis", "trainables.errors", "tune.console", "tune.loggers", "tune.records", "tune.settings"},
+    "tune.invocation": set(),
+    "tune.cli": {
+        "trainables.errors",
+        "tune.console",
+        "tune.invocation",
+    },  # the commands themselves when they are called
     "tune.weights": {"trainables.errors", "tune.records"},
     "tune.predict": {"trainables", "tune.console", "tune.weights"},
     "tune.export": {"trainables", "tune.console", "tune.weights"},
