@@ -36,12 +36,12 @@ ARROWS = {
         *("search_spaces", "trainables", "tune.cluster", "tune.provenance", "tune.records", "tune.settings"),
     },
     "tune.session": {
-        *("trainables", "tune.cluster", "tune.interruption", "tune.run_file", "tune.settings", "tune.storage"),
-        "tune.trials",
+        *("trainables", "tune.cluster", "tune.interruption", "tune.opening", "tune.run_file", "tune.settings"),
+        *("tune.storage", "tune.trials"),
     },
     "tune.execution": {
-        *("trainables", "tune.cluster", "tune.full_disk", "tune.interruption", "tune.session", "tune.storage"),
-        "tune.study",
+        *("trainables", "tune.cluster", "tune.full_disk", "tune.interruption", "tune.opening", "tune.session"),
+        *("tune.storage", "tune.study"),
     },
     "tune.loggers": {"search_spaces", "trainables", "tune.records", "tune.storage.url"},
     "tune.search": {
@@ -53,16 +53,20 @@ ARROWS = {
         *("tune.settings", "tune.storage", "tune.study", "tune.trials"),
     },
     "tune.run": {
-        *("tune.confirmation", "tune.console", "tune.execution", "tune.search", "tune.session", "tune.settings"),
-        "tune.storage",
+        *("tune.confirmation", "tune.console", "tune.execution", "tune.opening", "tune.search", "tune.session"),
+        *("tune.settings", "tune.storage"),
     },
     "tune.plan": {
         *("trainables", "tune.cluster", "tune.confirmation", "tune.execution", "tune.search", "tune.session"),
         *("tune.settings", "tune.trials"),
     },
     "analysis": {"tune.records", "tune.console", "tune.storage.url"},  # it reads files; neither Ray nor torch
-    "tune.report": {"analysis", "trainables.errors", "tune.console", "tune.loggers", "tune.records", "tune.settings"},
+    "tune.report": {
+        *("analysis", "trainables.errors", "tune.console", "tune.invocation", "tune.loggers", "tune.opening"),
+        *("tune.records", "tune.settings"),
+    },
     "tune.invocation": set(),
+    "tune.opening": set(),
     "tune.cli": {
         "trainables.errors",
         "tune.console",

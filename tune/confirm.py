@@ -21,6 +21,7 @@ from rich.console import Console  # noqa: E402
 from tune.console import leave_job_folder, run_command  # noqa: E402
 from tune.full_disk import full_disk_said  # noqa: E402
 from tune.invocation import command_line  # noqa: E402
+from tune.opening import Opening  # noqa: E402
 
 
 def main(
@@ -91,10 +92,13 @@ def main(
     go_on = command_line("confirm", run)
     with full_disk_said(settings.folder, lambda: go_on, settings.storage):
         callbacks = report.loggers(settings, tensorboard=tensorboard, mlflow=mlflow)
-        from tune.run import confirm_run  # imports Ray: only once the input is known to be good
+        console = Console()
+        with Opening(console) as opening:
+            opening.step(f"loading Ray for {run}")
+            from tune.run import confirm_run  # imports Ray: only once the input is known to be good
 
-        outcome = confirm_run(settings, confirmation, console=Console(), callbacks=callbacks)
-        return report.confirmed(settings.folder, outcome, console=Console(), go_on=go_on)
+            outcome = confirm_run(settings, confirmation, console=console, callbacks=callbacks, opening=opening)
+        return report.confirmed(run, outcome, console=console, go_on=go_on)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from trainables.errors import UserError  # noqa: E402
 from tune.console import EXIT_FAILED, home_expanded, leave_job_folder, run_command  # noqa: E402
 from tune.full_disk import full_disk_said  # noqa: E402
 from tune.invocation import command_line, own_command_line  # noqa: E402
+from tune.opening import Opening  # noqa: E402
 
 if TYPE_CHECKING:
     from tune.settings import ConfirmSettings, SearchSettings
@@ -201,7 +202,7 @@ def main(
     params = {**context.params, "study_storage": _plain_study_storage(context)}
     given = {_FIELDS.get(k, k): v for k, v in params.items() if _was_given(context, k)}
     console = Console(stderr=False)
-    from tune.settings import ConfirmSettings, load_confirm_settings, load_settings
+    from tune.settings import ConfirmSettings, check_new, check_output, load_confirm_settings, load_settings
 
     asked = {field: given[option] for option, field in _CONFIRMATION.items() if option in given}
     if no_confirm and asked:
@@ -230,15 +231,20 @@ def main(
         confirmation = None
     else:
         confirmation.validate(settings.losses)
+    if not dry_run:
+        (check_output if resuming else check_new)(settings)
     if dry_run:
         return _show_plan(settings, confirmation, console)
     return _run(settings, confirmation, resuming, tensorboard, mlflow, console)
 
 
 def _show_plan(settings: "SearchSettings", confirmation: "ConfirmSettings | None", console: Console) -> int:
-    from tune.plan import plan_run  # imports torch and Ray: only once the input is known to be good
+    with Opening(console, has_lines=False) as opening:
+        opening.step(f"reading {settings.dataset}, training a few steps of each loss")
+        from tune.plan import plan_run  # imports torch and Ray: only once the input is known to be good
 
-    for line in plan_run(settings, confirmation, console).lines():
+        plan = plan_run(settings, confirmation, console)
+    for line in plan.lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0
 
@@ -252,14 +258,19 @@ def _run(
     console: Console,
 ) -> int:
     from tune import report
-    from tune.run import search_and_confirm  # imports Ray: only once the input is known to be good
 
     go_on = command_line("search", "--resume", "--output", settings.output, "--name", settings.name)
     anew = own_command_line("search")  # where the disk was full before there was a run
 
     with full_disk_said(settings.folder, lambda: go_on if settings.is_begun else anew, settings.storage):
         callbacks = report.loggers(settings, tensorboard=tensorboard, mlflow=mlflow)
-        outcome = search_and_confirm(settings, confirmation, resume=resume, console=console, callbacks=callbacks)
+        with Opening(console) as opening:
+            opening.step(f"loading Ray for {settings.folder}")
+            from tune.run import search_and_confirm  # imports Ray: only once the input is known to be good
+
+            outcome = search_and_confirm(
+                settings, confirmation, resume=resume, console=console, callbacks=callbacks, opening=opening
+            )
         search = outcome.search
         if search.interrupted:
             report.show(settings.folder, console)

@@ -12,7 +12,7 @@ from analysis.statistics.convergence import Lead
 from analysis.statistics.robustness import Robustness
 from analysis.statistics.verdict import Verdict
 
-__all__ = ["details", "head", "overall", "verdict_blocks"]
+__all__ = ["details", "head", "images_line", "no_verdict", "overall", "verdict_blocks"]
 
 
 def head(found: Findings) -> list[Block]:
@@ -67,7 +67,7 @@ def _waiting(found: Findings) -> str:
 
 def verdict_blocks(found: Findings) -> list[Block]:
     """Return the verdict: the main comparisons a line each, the others, the controls, and what limits it all."""
-    lines = [line for verdict in found.main_verdicts for line in _main_lines(verdict)] or [_no_verdict(found)]
+    lines = [line for verdict in found.main_verdicts for line in _main_lines(verdict)] or [no_verdict(found)]
     said = {pair.kind for pair in found.main_pairs}
     blocks: list[Block] = [Heading(f"Verdict on {found.run.dataset}"), Items(tuple(lines))]
     for kind, title in (("baseline", "Against losses without a margin"), ("control", "Against AdaLoss's controls")):
@@ -94,11 +94,11 @@ def _main_lines(verdict: Verdict) -> list[str]:
             f"[{share.interval.low:.2f}, {share.interval.high:.2f}], p {p_value(verdict.result.p)} before Holm's "
             f"correction over {verdict.family}"
         )
-    lines += [f"    {line}" for line in (_images_line(verdict),) if line]
+    lines += [f"    {line}" for line in (images_line(verdict),) if line]
     return lines + [f"    {note}" for note in verdict.notes]
 
 
-def _images_line(verdict: Verdict) -> str:
+def images_line(verdict: Verdict) -> str:
     """Return how far the difference holds beyond the test images, and what pairing by seed did."""
     parts = []
     if verdict.images_too is not None:
@@ -111,7 +111,8 @@ def _images_line(verdict: Verdict) -> str:
     return ", ".join(parts)
 
 
-def _no_verdict(found: Findings) -> str:
+def no_verdict(found: Findings) -> str:
+    """Return why there is nothing to say of the losses."""
     losses = [loss for loss in found.run.losses if loss in found.run.arms("winner")]
     if not losses:
         return "no paired seed is finished: there is no verdict"
