@@ -21,10 +21,15 @@ def check_weights(path: Path) -> None:
     if not path.exists():
         raise UserError(f"{path}: there is no such file; a run leaves winner_LOSS.pt after its confirmation")
     try:
-        is_archive = zipfile.is_zipfile(path)
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        names = []
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    if not is_archive:
+    if any("/code/" in name for name in names):
+        raise UserError(f"{path} is an exported model, for other programs; give the weights that it was made from")
+    if not any(name.endswith("/data.pkl") for name in names):
         raise UserError(f"{path}: no weights of a trained model (not a file that torch writes)")
 
 

@@ -143,6 +143,13 @@ def test_a_model_is_exported_with_names_and_said_to_be_checked(folder, called):
     torch.testing.assert_close(script(images), load_model("old.pt")(images), atol=1e-4, rtol=1e-4)
 
 
+def test_an_exported_model_is_not_taken_for_weights(called):
+    assert called(export.main, "winner_adaloss.pt", "model.ts")[0] == 0
+    code, out, err = called(predict_command.main, "model.ts", "photos")
+    assert (code, out) == (2, "")
+    assert err == "error: model.ts is an exported model, for other programs; give the weights that it was made from\n"
+
+
 def test_the_command_knows_every_format():
     assert set(export._SUFFIXES) == set(FORMATS)
 
