@@ -59,7 +59,7 @@ class Opening:
             workers: how many processes are started for trials; 0 where there is nothing left to train.
         """
         if workers and self._console is not None and not self._console.is_terminal:
-            self.step(f"{workers} worker{'s' if workers != 1 else ''}, which load torch")
+            self.step("1 worker, which loads torch" if workers == 1 else f"{workers} workers, which load torch")
         self._end()
 
     def _end(self) -> None:

@@ -117,7 +117,8 @@ def _next_steps(found: "Findings", folder: Path) -> list[str]:
 
     steps: dict[str, tuple[Any, ...]] = {}
     if not found.accuracies:
-        steps["hold the tuned losses against each other, on paired seeds and the test split"] = ("confirm", folder)
+        about = "hold the tuned losses against each other" if len(found.run.losses) > 1 else "see how good it really is"
+        steps[f"{about}, on fresh seeds and the test split"] = ("confirm", folder)
     elif seeds := seeds_to_add(found):
         steps["come to a decision, perhaps, with more paired seeds"] = ("confirm", folder, "--confirm-seeds", seeds)
     steps["see every table and test behind this"] = ("compare", folder)

@@ -56,7 +56,7 @@ def test_without_a_terminal_each_step_is_a_line_at_once_and_none_is_wrapped(time
     assert without_start(told(console)) == ""
 
 
-@pytest.mark.parametrize(("workers", "said"), [(0, []), (1, ["1 worker, which load torch"])])
+@pytest.mark.parametrize(("workers", "said"), [(0, []), (1, ["1 worker, which loads torch"])])
 def test_workers_are_told_where_there_are_any(time, workers, said):
     console = plain()
     with Opening(console) as opening:
