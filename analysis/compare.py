@@ -22,7 +22,7 @@ from tune.console import run_command  # noqa: E402
 if TYPE_CHECKING:
     from analysis.findings import Findings
 
-__all__ = ["comparison", "comparison_csv", "comparison_markdown", "comparison_text"]
+__all__ = ["comparison", "comparison_csv", "comparison_markdown", "comparison_text", "summary_text"]
 
 
 def main(
@@ -32,7 +32,9 @@ def main(
     as_csv: Annotated[bool, typer.Option("--csv", help="print CSV instead of text, one number a line")] = False,
     reference: Annotated[
         str | None,
-        typer.Option(metavar="LOSS", help="what the other losses are held against  [default: as the run was planned]"),
+        typer.Option(
+            metavar="LOSS", help="what the other losses are held against", show_default="as the run was planned"
+        ),
     ] = None,
 ) -> None:
     """Say which loss is better on each data set, by how much and how surely, and what that rests on.
@@ -76,6 +78,14 @@ def comparison_text(all_found: Sequence["Findings"]) -> str:
         if found.is_confirmed:
             blocks += [*details(found), *verdict_blocks(found)]
     return to_text([*blocks, *overall(all_found)])
+
+
+def summary_text(all_found: Sequence["Findings"], width: int) -> str:
+    """Return what the comparison comes to, as text for a terminal of so many columns, each run's verdict first."""
+    from analysis.report.document import to_text
+    from analysis.report.summary import summary
+
+    return to_text(summary(all_found), width)
 
 
 def comparison_markdown(all_found: Sequence["Findings"]) -> str:

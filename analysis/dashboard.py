@@ -43,7 +43,9 @@ def main(
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(metavar="LOSS", help="what the other losses are held against  [default: as the run was planned]"),
+        typer.Option(
+            metavar="LOSS", help="what the other losses are held against", show_default="as the run was planned"
+        ),
     ] = None,
 ) -> None:
     """Show runs: verdict, learning curves, margins, the search, paired tests, embeddings, confusion.

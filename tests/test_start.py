@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tests.test_project import PROJECT
+from tune.invocation import COMMANDS, module_of
 
 HEAVY = {"torch", "ray", "pandas", "scipy", "sklearn", "plotly", "dash", "mlflow"}
 PROGRAM = """
@@ -18,7 +19,7 @@ for arguments in {calls!r}:
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
-            run_command(command.main)
+            command.main() if {module!r} == "tune.cli" else run_command(command.main)
         except SystemExit as end:
             code = end.code
     print(code, said.getvalue().count("\\n"), *sorted(set(sys.modules) & {heavy!r}))
@@ -40,9 +41,17 @@ WRONG = {
         ["--config", CONFIG, "--trials", "0"],
     ],
     "tune.confirm": [[], ["nosuch"], ["nosuch", "--confirm-seeds", "many"]],
+    "tune.predict": [[], ["nosuch.pt", "."], [".", "."], ["nosuch.pt"], ["nosuch.pt", ".", "--json", "--csv"]],
+    "tune.export": [[], ["nosuch.pt", "model.onnx"], [".", "model.onnx"]],
     "analysis.compare": [[], ["nosuch"], ["nosuch", "--json", "--csv"]],
     "analysis.dashboard": [[], ["nosuch", "--html", "page.html"], ["nosuch"], ["nosuch", "--port", "many"]],
+    "analysis.publish": [[], ["nosuch"], ["nosuch", "--to", "."]],
 }
+WRONG["tune.cli"] = [
+    ["nosuch"],
+    ["--nosuch"],
+    *([command, *call] for command in COMMANDS for call in WRONG[module_of(command)] if call),
+]
 
 
 @pytest.mark.parametrize("module", WRONG)

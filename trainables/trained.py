@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from trainables.config import TrialConfig
 from trainables.errors import UserError
+from trainables.losses import ClassifierLoss
 from trainables.registry import build_model
 from trainables.training import build_loss
 
@@ -21,19 +22,34 @@ class TrainedModel(nn.Module):
         loss: has the logits of embeddings, without a margin.
         image_shape: (H, W, C) of its images.
         mean: (C,) of images scaled to [0, 1]; std: (C,) likewise.
+        class_names: a name a class, in the order of the logits; empty where its file was written before it had them.
+        are_photos: whether its images were a user's photos, turned upright and scaled; None where its file says not.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, body: nn.Module, loss: nn.Module, image_shape: tuple[int, int, int], mean: Tensor, std: Tensor
+        self,
+        body: nn.Module,
+        loss: ClassifierLoss,
+        image_shape: tuple[int, int, int],
+        mean: Tensor,
+        std: Tensor,
+        class_names: tuple[str, ...] = (),
+        are_photos: bool | None = None,
     ) -> None:
         super().__init__()
         self.body, self.loss, self.image_shape = body, loss, image_shape
+        self.class_names, self.are_photos = class_names, are_photos
         self.register_buffer("mean", mean.view(1, 1, 1, -1))
         self.register_buffer("std", std.view(1, 1, 1, -1))
         self.eval()
+
+    @property
+    def num_classes(self) -> int:
+        """How many logits there are for an image."""
+        return int(self.loss.num_classes)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -45,9 +61,12 @@ class TrainedModel(nn.Module):
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.image_shape:
             shape = "x".join(map(str, self.image_shape))
             raise ValueError(f"needs uint8 images (N, {shape}), got {images.dtype} {tuple(images.shape)}")
+        return self.logits(images)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return logits (N, C) of images (N, H, W, C) in grey levels from 0 to 255, which are not looked at before."""
         normalised = (images.float() / 255 - self.mean) / self.std
-        logits: Tensor = self.loss.logits(self.body(normalised.permute(0, 3, 1, 2)))  # type: ignore[operator]
-        return logits
+        return self.loss.logits(self.body(normalised.permute(0, 3, 1, 2)))
 
 
 def load_model(path: Path | str, device: torch.device | str = "cpu") -> TrainedModel:
@@ -74,4 +93,8 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> TrainedM
     body.load_state_dict(state["model"])
     loss.load_state_dict(state["loss"])
     mean, std = (torch.tensor(known[name], dtype=torch.float32) for name in ("mean", "std"))
-    return TrainedModel(body, loss, (height, width, channels), mean, std).to(device)
+    names = tuple(map(str, known.get("class_names", ())))
+    if names and len(names) != known["num_classes"]:
+        raise UserError(f"{path}: {len(names)} class names for {known['num_classes']} classes; it is damaged")
+    shape = (height, width, channels)
+    return TrainedModel(body, loss, shape, mean, std, names, known.get("are_photos")).to(device)

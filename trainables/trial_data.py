@@ -19,6 +19,8 @@ class TrialData:
         mean: (C,) of images scaled to [0, 1]; std: (C,) likewise.
         num_classes: number of classes.
         test_images: (L, H, W, C) uint8; test_labels: (L,) int64. Used after the last epoch alone; a search has none.
+        class_names: a name a class, in the order of the labels; empty where nobody has told them.
+        are_photos: whether the images were a user's photos, turned upright and scaled, and not taken as they are.
 
     Raises:
         ValueError: if there are images without labels or labels without images.
@@ -33,14 +35,22 @@ class TrialData:
     num_classes: int
     test_images: npt.NDArray[np.uint8] | None = None
     test_labels: npt.NDArray[np.int64] | None = None
+    class_names: tuple[str, ...] = ()
+    are_photos: bool = False
 
     def describe(self) -> dict[str, Any]:
-        """Return what a trained model has to know of its images: their shape (H, W, C), mean, std and classes."""
+        """Return what a trained model has to know of its images, as plain values.
+
+        Their shape (H, W, C), mean and std, how many classes there are and what they are called, and whether the images
+        were made of photos: later ones have to be treated alike.
+        """
         return {
             "image_shape": list(self.train_images.shape[1:]),
             "mean": list(self.mean),
             "std": list(self.std),
             "num_classes": self.num_classes,
+            "class_names": list(self.class_names),
+            "are_photos": self.are_photos,
         }
 
     def __post_init__(self) -> None:

@@ -13,7 +13,6 @@ import inspect
 import numbers
 import os
 import reprlib
-import shlex
 import sys
 import threading
 import typing
@@ -28,6 +27,8 @@ from typer.exceptions import TyperException
 
 from trainables.errors import UserError
 from tune.full_disk import DiskFullError, full_disk_said
+from tune.invocation import command_line
+from tune.opening import Opening
 from tune.records import RecordError
 from tune.run_config import Option, nearest, options_of
 from tune.run_search import asked_in, main
@@ -79,14 +80,14 @@ def search(*, quiet: bool = False, **options: Any) -> "Runs":
         raise UserError("search must be called from the main thread, which hears Ctrl-C")
     words = _words(options)
     wanted = _asked(words)
-    with _standing_for(words), open(os.devnull, "w") as nowhere:  # noqa: PTH123  no path of anybody's
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123  no path of anybody's
         # Progress as a notebook's widget would need another package.
         console = Console(file=nowhere) if quiet else Console(force_jupyter=False)
         if wanted.dry_run:
             _plan(wanted, console)
             return None  # type: ignore[return-value]
         with contextlib.redirect_stderr(nowhere) if quiet else contextlib.nullcontext():
-            return _searched(wanted, console)
+            return _searched(wanted, words, console)
 
 
 def _plan(wanted: "Asked", console: Console) -> None:
@@ -96,20 +97,29 @@ def _plan(wanted: "Asked", console: Console) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _searched(wanted: "Asked", console: Console) -> "Runs":
+def _searched(wanted: "Asked", words: list[str], console: Console) -> "Runs":
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     from analysis.runs import load
     from tune import report
-    from tune.run import all_failed, search_and_confirm
 
     settings, go_on = wanted.settings, wanted.go_on
-    anew = shlex.join(["python", *sys.argv])  # where the disk was full before there was a run
+    anew = command_line("search", *words)  # where the disk was full before there was a run
 
     with full_disk_said(settings.folder, lambda: go_on if settings.is_begun else anew, settings.storage):
         callbacks = report.loggers(settings, tensorboard=wanted.tensorboard, mlflow=wanted.mlflow)
-        outcome = search_and_confirm(
-            settings, wanted.confirmation, resume=wanted.resume, console=console, callbacks=callbacks
-        )
+        with Opening(console) as opening:
+            opening.step(f"loading Ray for {settings.folder}")
+            from tune.run import all_failed, search_and_confirm
+
+            with _standing_for(words):
+                outcome = search_and_confirm(
+                    settings,
+                    wanted.confirmation,
+                    resume=wanted.resume,
+                    console=console,
+                    callbacks=callbacks,
+                    opening=opening,
+                )
         interrupted = outcome.search.interrupted or (outcome.confirmation and outcome.confirmation.interrupted)
         if interrupted:
             report.show(settings.folder, console)

@@ -1,7 +1,6 @@
 """What a command line, a file and the environment ask of a search, put together and checked; nothing is begun."""
 
 import re
-import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.errors import UserError
+from tune.invocation import command_line
 from tune.records.schema import RUN_FILE
 from tune.run_config import CONFIRMATION, FIELDS
 from tune.settings import (
@@ -16,6 +16,8 @@ from tune.settings import (
     ConfirmSettings,
     SearchSettings,
     check_name,
+    check_new,
+    check_output,
     default_budget,
     load_confirm_settings,
     load_settings,
@@ -55,7 +57,7 @@ class Asked:
     def go_on(self) -> str:
         """The command that goes on with the run."""
         place = ["--output", self.settings.output, "--name", self.settings.name]
-        return shlex.join(["python", "tune/run_search.py", "--resume", *place])
+        return command_line("search", "--resume", *place)
 
 
 def asked(params: Mapping[str, Any], sources: Mapping[str, str | None]) -> Asked:
@@ -87,6 +89,8 @@ def asked(params: Mapping[str, Any], sources: Mapping[str, str | None]) -> Asked
         confirmation = None
     else:
         confirmation.validate(settings.losses)
+    if not params["dry_run"]:
+        (check_output if resuming else check_new)(settings)
     return Asked(settings, confirmation, resuming, params["dry_run"], params["tensorboard"], params["mlflow"])
 
 

@@ -4,7 +4,6 @@ python tune/confirm.py results/cifar10-20260101-120000
 """
 
 import os
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,18 +20,20 @@ from rich.console import Console  # noqa: E402
 
 from tune.console import leave_job_folder, run_command  # noqa: E402
 from tune.full_disk import full_disk_said  # noqa: E402
+from tune.invocation import command_line  # noqa: E402
+from tune.opening import Opening  # noqa: E402
 
 
 def main(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished search, such as results/NAME")],
     confirm_seeds: Annotated[
-        int | None, typer.Option(help="paired seeds on which the losses are compared  [default: 10]")
+        int | None, typer.Option(help="paired seeds on which the losses are compared", show_default="10")
     ] = None,
     candidates: Annotated[
-        int | None, typer.Option(help="best configurations of each loss that are retrained  [default: 3]")
+        int | None, typer.Option(help="best configurations of each loss that are retrained", show_default="3")
     ] = None,
     candidate_seeds: Annotated[
-        int | None, typer.Option(help="fresh seeds on which they are, to choose one  [default: 3]")
+        int | None, typer.Option(help="fresh seeds on which they are, to choose one", show_default="3")
     ] = None,
     controls: Annotated[
         bool,
@@ -42,15 +43,19 @@ def main(
         ),
     ] = False,
     robustness: Annotated[
-        int | None, typer.Option(metavar="N", help="random configurations per loss, run in full  [default: 0]")
+        int | None, typer.Option(metavar="N", help="random configurations per loss, run in full", show_default="0")
     ] = None,
     data_dir: Annotated[
-        str | None, typer.Option(envvar="ADALOSS_DATA", help="where data sets lie  [default: as the search]")
+        str | None, typer.Option(envvar="ADALOSS_DATA", help="where data sets lie", show_default="as the search")
     ] = None,
-    cpus_per_trial: Annotated[float | None, typer.Option(help="CPU cores of a run  [default: as the search]")] = None,
-    gpus_per_trial: Annotated[float | None, typer.Option(help="GPUs of a run  [default: as the search]")] = None,
-    max_concurrent: Annotated[int | None, typer.Option(help="runs at a time  [default: as the search]")] = None,
-    address: Annotated[str | None, typer.Option(help="auto, local or a Ray cluster  [default: as the search]")] = None,
+    cpus_per_trial: Annotated[
+        float | None, typer.Option(help="CPU cores of a run", show_default="as the search")
+    ] = None,
+    gpus_per_trial: Annotated[float | None, typer.Option(help="GPUs of a run", show_default="as the search")] = None,
+    max_concurrent: Annotated[int | None, typer.Option(help="runs at a time", show_default="as the search")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="auto, local or a Ray cluster", show_default="as the search")
+    ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="mirror metrics to RUN/tensorboard for TensorBoard")
     ] = False,
@@ -88,13 +93,16 @@ def main(
     given = {name: value for name, value in asked.items() if value is not None}
     confirmation = load_confirm_settings(settings.folder, given) or ConfirmSettings()
     confirmation.validate(settings.losses)
-    go_on = shlex.join(["python", "tune/confirm.py", str(run)])
+    go_on = command_line("confirm", run)
     with full_disk_said(settings.folder, lambda: go_on, settings.storage):
         callbacks = report.loggers(settings, tensorboard=tensorboard, mlflow=mlflow)
-        from tune.run import confirm_run  # imports Ray: only once the input is known to be good
+        console = Console()
+        with Opening(console) as opening:
+            opening.step(f"loading Ray for {run}")
+            from tune.run import confirm_run  # imports Ray: only once the input is known to be good
 
-        outcome = confirm_run(settings, confirmation, console=Console(), callbacks=callbacks)
-        return report.confirmed(settings.folder, outcome, console=Console(), go_on=go_on)
+            outcome = confirm_run(settings, confirmation, console=console, callbacks=callbacks, opening=opening)
+        return report.confirmed(run, outcome, console=console, go_on=go_on)
 
 
 if __name__ == "__main__":

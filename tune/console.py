@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import typer
 from typer.exceptions import TyperException
@@ -14,17 +15,51 @@ from trainables.errors import UserError
 from tune.full_disk import DiskFullError
 from tune.records import RecordError
 
-__all__ = ["EXIT_BAD_INPUT", "EXIT_FAILED", "home_expanded", "leave_job_folder", "printable", "run_command"]
+__all__ = [
+    "EXIT_BAD_INPUT",
+    "EXIT_FAILED",
+    "app_of",
+    "csv_cell",
+    "home_expanded",
+    "leave_job_folder",
+    "new_app",
+    "printable",
+    "run_app",
+    "run_command",
+    "unwrapped",
+]
 
 EXIT_BAD_INPUT = 2
 EXIT_FAILED = 1
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
 def run_command(command: Callable[..., int | None]) -> None:
     """Run a function as a command line and exit the program with what it returns."""
+    run_app(app_of(command))
+
+
+def app_of(command: Callable[..., int | None]) -> typer.Typer:
+    """Return the command line that a function is."""
+    app = new_app()
+    app.command(context_settings=_CONTEXT, help=unwrapped(command.__doc__ or ""))(command)
+    return app
+
+
+def unwrapped(text: str) -> str:
+    """Return a docstring with a line a paragraph, to be wrapped to whatever width there is."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
+def new_app(**options: Any) -> typer.Typer:
+    """Return a command line without commands, as all of the project's are: help in panels, errors left to us."""
+    defaults = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": "rich"}
+    return typer.Typer(context_settings=_CONTEXT, **{**defaults, **options})
+
+
+def run_app(app: typer.Typer) -> None:
+    """Run a command line and exit the program with what its command returns."""
     _look_for_garbage_seldom()
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})(command)
     try:
         code = app(standalone_mode=False)
     except TyperException as error:
@@ -85,3 +120,11 @@ def _told(message: str, code: int) -> int:
 def printable(text: str) -> str:
     """Return a text from a file without line breaks and without what would command a terminal."""
     return "".join(c if c.isprintable() else " " for c in text)
+
+
+def csv_cell(value: Any) -> Any:
+    """Return a value as a cell: a text that a spreadsheet would compute, or a terminal obey, as the text it is."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text

@@ -1,14 +1,17 @@
-"""How a command ends: the verdict, the page, and what to do next."""
+"""How a command ends: the verdict, where everything is, and what to do next."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from trainables.errors import UserError
 from tune.console import EXIT_FAILED, printable
-from tune.records.schema import REPORT_FILE
+from tune.invocation import command_line
+from tune.opening import Opening
+from tune.records.schema import REPORT_FILE, weights_file, winner_weights_file
 from tune.settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from tune.confirmation.run import ConfirmOutcome
 
 __all__ = ["confirmed", "interrupted", "loggers", "report", "show", "unconfirmed", "unreachable"]
+
+_WIDTH = 110  # columns at most, and where the output is no terminal
 
 
 def confirmed(folder: Path, outcome: "ConfirmOutcome", *, console: Console, go_on: str) -> int:
@@ -81,17 +86,20 @@ def interrupted(signal: str, go_on: str, console: Console) -> int:
 
 
 def show(folder: Path, console: Console) -> "list[Findings]":
-    """Print what there is to say about a run, and return it."""
-    from analysis.compare import comparison_text
-    from analysis.findings import load_findings
+    """Print in short what a run has come to, and return all that there is to say about it."""
+    with Opening(console, has_lines=False) as opening:
+        opening.step(f"gathering what is in {folder}")
+        from analysis.compare import summary_text
+        from analysis.findings import load_findings
 
-    found = load_findings([folder])
-    console.print(comparison_text(found), markup=False, highlight=False, soft_wrap=True)
+        found = load_findings([folder])
+    width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
+    _print(summary_text(found, width), console)
     return found
 
 
 def report(folder: Path, console: Console) -> None:
-    """Print what there is to say about a run, and write its page.
+    """Print in short what a run has come to, write its page, and say where all is and what can be done next.
 
     A page that cannot be written is no reason to hide the results: they are on record and on the screen.
     """
@@ -100,7 +108,42 @@ def report(folder: Path, console: Console) -> None:
     found = show(folder, console)
     page = folder / REPORT_FILE
     try:
-        write_report(found, page)
+        with Opening(console, has_lines=False) as opening:
+            opening.step("drawing the page")
+            write_report(found, page)
     except OSError as error:
         raise UserError(f"{page} cannot be written: {error.strerror}; the results are in {folder}") from None
-    console.print(f"page: {page}", markup=False, highlight=False, soft_wrap=True)
+    _print("", console)
+    for line in [*_places(folder, found[0].run.losses), "", *_next_steps(found[0], folder)]:
+        _print(line, console)
+
+
+def _places(folder: Path, losses: Sequence[str]) -> list[str]:
+    """Return where a run has left what."""
+    names = [name(loss) for loss in losses for name in (winner_weights_file, weights_file)]
+    kept = [str(folder / name) for name in names if (folder / name).exists()]
+    tested = [path for path in kept if Path(path).name.startswith("winner_")] or kept
+    weights = [f"weights: {', '.join(tested)}"] if tested else []
+    return [f"page: {folder / REPORT_FILE}", *weights, f"records: {folder}"]
+
+
+def _next_steps(found: "Findings", folder: Path) -> list[str]:
+    """Return commands that are worth a look now, each under what it is for; they can be pasted as they are."""
+    from analysis.report.summary import seeds_to_add
+
+    steps: dict[str, tuple[Any, ...]] = {}
+    if not found.accuracies:
+        about = "hold the tuned losses against each other" if len(found.run.losses) > 1 else "see how good it really is"
+        steps[f"{about}, on fresh seeds and the test split"] = ("confirm", folder)
+    elif seeds := seeds_to_add(found):
+        steps["come to a decision, perhaps, with more paired seeds"] = ("confirm", folder, "--confirm-seeds", seeds)
+    steps["see every table and test behind this"] = ("compare", folder)
+    steps["see it as a live page"] = ("dashboard", folder)
+    lines = ["next:"]
+    for purpose, (command, *arguments) in steps.items():
+        lines += [f"  {purpose}:", f"    {command_line(command, *arguments)}"]
+    return lines
+
+
+def _print(text: str, console: Console) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from tune.confirmation.stages import whole_confirmation
 from tune.console import printable
 from tune.execution.runner import run_stages
 from tune.execution.stages import StageGenerator
+from tune.opening import Opening
 from tune.search.run import SearchOutcome, search_stages
 from tune.session import Session
 from tune.settings import ConfirmSettings, SearchSettings, check_new, check_output
@@ -54,6 +55,7 @@ def search_and_confirm(
     resume: bool,
     console: Console,
     callbacks: Sequence[ray_tune.Callback] = (),
+    opening: Opening | None = None,
 ) -> RunOutcome:
     """Run a search and its confirmation, or go on with them, until they are done or interrupted.
 
@@ -63,6 +65,7 @@ def search_and_confirm(
         resume: whether the run exists.
         console: where progress is shown.
         callbacks: further ones for Ray.
+        opening: where it is told what happens until the first trials run, or None.
 
     Raises:
         UserError: the search cannot run; nothing was written, or a resumed run is as it was.
@@ -74,7 +77,9 @@ def search_and_confirm(
         check_output(settings)
     else:
         check_new(settings)
-    session = Session(settings, is_tested=confirmation is not None, console=console, callbacks=callbacks)
+    session = Session(
+        settings, is_tested=confirmation is not None, console=console, callbacks=callbacks, opening=opening
+    )
     dataset = session.data.spec.name
 
     def stages(place: StudyPlace) -> StageGenerator[RunOutcome]:
@@ -100,11 +105,12 @@ def confirm_run(
     *,
     console: Console,
     callbacks: Sequence[ray_tune.Callback] = (),
+    opening: Opening | None = None,
 ) -> ConfirmOutcome:
     """Confirm what a finished search found, or go on with it, as :func:`search_and_confirm`."""
     asked.validate(settings.losses)
     check_finished(settings)
-    session = Session(settings, is_tested=True, console=console, callbacks=callbacks)
+    session = Session(settings, is_tested=True, console=console, callbacks=callbacks, opening=opening)
     with session.connected():
         return _run(confirmation_stages(session, asked), session)
 

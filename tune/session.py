@@ -25,11 +25,12 @@ from trainables.data import (
 from trainables.errors import UserError
 from trainables.registry import MODELS, default_model
 from trainables.trial_data import TrialData
-from tune.cluster.connection import connect
+from tune.cluster.connection import connect, is_local
 from tune.cluster.gpu_share import slots_for
 from tune.cluster.node_check import NodeCheck
 from tune.cluster.slots import Slots
 from tune.interruption import Interruption
+from tune.opening import Opening
 from tune.run_file import locked, note_repeated_test_images, running_command
 from tune.settings import SearchSettings, default_budget
 from tune.storage.checkpoints import CheckpointStore
@@ -46,6 +47,7 @@ class Session:
         is_tested: whether the test split will be read in the end; a command that could not, does not start.
         console: where what happens is shown.
         callbacks: further ones for Ray.
+        opening: where it is told what happens until the first trials run, or None.
 
     Raises:
         UserError: the data is missing or broken, or does not fit the model.
@@ -58,10 +60,13 @@ class Session:
         is_tested: bool,
         console: Console,
         callbacks: Sequence[ray_tune.Callback] = (),
+        opening: Opening | None = None,
     ) -> None:
         self.console, self.callbacks = console, callbacks
         self.interruption = Interruption()
         self._is_tested = is_tested
+        self._opening = Opening(None) if opening is None else opening
+        self._opening.step(f"reading {settings.dataset}")
         self.data, self.settings = loaded(settings, is_tested=is_tested)
         if settings.storage is not None:
             CheckpointStore(settings.checkpoint_root).check_writable()
@@ -76,6 +81,8 @@ class Session:
             UserError: there is no such cluster, it has not what a trial needs, or another search writes to the folder.
         """
         settings = self.settings
+        here = is_local(settings.address)
+        self._opening.step("starting Ray on this machine" if here else "joining the Ray cluster")
         with connect(settings.address, object_bytes(self.data, is_tested=self._is_tested)):
             self._slots = slots_for(settings, self.data, self.console)
             check_precision(settings, self._slots)
@@ -120,6 +127,10 @@ class Session:
         if untested := self.data.spec.classes_missing_in(test.labels):
             self.say(f"{untested} no test image")
         return test
+
+    def opened(self, trials: int) -> None:
+        """Say that trials begin, of which there are so many; what they wait for is shown by their progress."""
+        self._opening.end(min(trials, self.slots.concurrent))
 
     def say(self, line: str) -> None:
         """Show a line, as it is."""

@@ -54,6 +54,8 @@ def search_data(data: TrainingData) -> TrialData:
         mean=data.spec.mean,
         std=data.spec.std,
         num_classes=data.spec.num_classes,
+        class_names=data.spec.class_names,
+        are_photos=bool(data.note),
     )
 
 
@@ -69,4 +71,6 @@ def test_data(data: TrainingData, test: Split) -> TrialData:
         mean=data.spec.mean,
         std=data.spec.std,
         num_classes=data.spec.num_classes,
+        class_names=data.spec.class_names,
+        are_photos=bool(data.note),
     )

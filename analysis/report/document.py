@@ -48,45 +48,45 @@ class Table:
 Block = Heading | Paragraph | Items | Table
 
 
-def to_text(blocks: Iterable[Block]) -> str:
-    """Return the blocks for a terminal of 110 columns."""
-    return "\n\n".join("\n".join(_text_lines(block)) for block in blocks)
+def to_text(blocks: Iterable[Block], width: int = WIDTH) -> str:
+    """Return the blocks for a terminal of 110 columns, or of another width."""
+    return "\n\n".join("\n".join(_text_lines(block, width)) for block in blocks)
 
 
-def _text_lines(block: Block) -> list[str]:
+def _text_lines(block: Block, width: int) -> list[str]:
     match block:
         case Heading(text):
             return [printable(text), "-" * len(printable(text))]
         case Paragraph(text):
-            return _wrapped(text)
+            return _wrapped(text, width)
         case Items(lines):
-            return [line for item in lines for line in _wrapped(item, "    ")]
+            return [line for item in lines for line in _wrapped(item, width, "    ")]
         case Table(header, rows, left):
-            return aligned([header, *rows], left)
+            return aligned([header, *rows], left, width)
 
 
-def _wrapped(text: str, indent: str = "") -> list[str]:
+def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
     return textwrap.wrap(
-        printable(text), WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        printable(text), width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
 
 
-def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]], left: int = 1, width: int = WIDTH) -> list[str]:
     """Return rows as lines in which columns begin (the first ones) or end (all others) together.
 
     Where they are too long for a terminal, the longest of the first columns is folded.
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    excess = sum(widths) + 2 * (len(widths) - 1) - WIDTH
+    excess = sum(widths) + 2 * (len(widths) - 1) - width
     if excess > 0:
         place = max(range(left), key=widths.__getitem__)
         cells = [line for row in cells for line in _folded(row, place, max(widths[place] - excess, _NARROWEST))]
         widths[place] = max(len(row[place]) for row in cells)
     return [
         "  ".join(
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(wide) if place < left else cell.rjust(wide)
+            for place, (cell, wide) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in cells
     ]

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from analysis.findings import Findings
-from tune.console import printable
+from tune.console import csv_cell
 
 __all__ = ["as_plain", "rows", "to_csv"]
 
@@ -65,7 +65,7 @@ def to_csv(all_found: Sequence[Findings]) -> str:
     writer.writerow(("run", "dataset", "about", "subject", "quantity", "value"))
     for found in all_found:
         for row in rows(found):
-            writer.writerow(_cell(value) for value in (str(found.run.folder), found.run.dataset, *row))
+            writer.writerow(csv_cell(value) for value in (str(found.run.folder), found.run.dataset, *row))
     return file.getvalue().removesuffix("\n")
 
 
@@ -74,14 +74,6 @@ def rows(found: Findings) -> Iterator[tuple[str, str, str, Any]]:
     for about, subject, values in _subjects(found):
         for quantity, value in _flat(values):
             yield about, subject, quantity, value
-
-
-def _cell(value: Any) -> Any:
-    """Return a value as a cell: a text that a spreadsheet would compute, or a terminal obey, as the text it is."""
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
 def _subjects(found: Findings) -> Iterator[tuple[str, str, dict[str, Any]]]:

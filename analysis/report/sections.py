@@ -14,7 +14,7 @@ from analysis.statistics.robustness import Robustness
 from analysis.statistics.verdict import Verdict
 from tune.records.roles import CONTROLS_OF
 
-__all__ = ["details", "head", "overall", "verdict_blocks"]
+__all__ = ["details", "head", "images_line", "no_verdict", "overall", "verdict_blocks"]
 
 _MANY = 5  # main comparisons; beyond it intervals and remarks of each are left to the exports
 
@@ -97,7 +97,7 @@ def _main_blocks(found: Findings) -> list[Block]:
     answers = found.main_verdicts
     if len(answers) > _MANY:
         return [Items(tuple(verdict.sentence for verdict in answers)), *_notes(answers)]
-    lines = [line for verdict in answers for line in _main_lines(verdict)] or [_no_verdict(found)]
+    lines = [line for verdict in answers for line in _main_lines(verdict)] or [no_verdict(found)]
     return [Items(tuple(lines))]
 
 
@@ -110,11 +110,11 @@ def _main_lines(verdict: Verdict) -> list[str]:
             f"[{share.interval.low:.2f}, {share.interval.high:.2f}], p {p_value(verdict.result.p)} before Holm's "
             f"correction over {verdict.family}"
         )
-    lines += [f"    {line}" for line in (_images_line(verdict),) if line]
+    lines += [f"    {line}" for line in (images_line(verdict),) if line]
     return lines + [f"    {note}" for note in verdict.notes]
 
 
-def _images_line(verdict: Verdict) -> str:
+def images_line(verdict: Verdict) -> str:
     """Return how far the difference holds beyond the test images, and what pairing by seed did."""
     parts = []
     if verdict.images_too is not None:
@@ -127,7 +127,8 @@ def _images_line(verdict: Verdict) -> str:
     return ", ".join(parts)
 
 
-def _no_verdict(found: Findings) -> str:
+def no_verdict(found: Findings) -> str:
+    """Return why there is nothing to say of the losses."""
     losses = [loss for loss in found.run.losses if loss in found.run.arms("winner")]
     if not losses:
         return "no paired seed is finished: there is no verdict"

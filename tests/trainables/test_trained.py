@@ -1,5 +1,6 @@
 """A model that is loaded again gives what the trial's own gave."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 
 from tests.trainables.small_actors import actor_of, saved, steps, trial, trial_data
 from tests.trainables.small_trials import LOSS_ARGS
+from tests.trainables.untrained import write_weights
 from trainables.data import TrainingData
 from trainables.errors import UserError
 from trainables.losses import LOSSES
@@ -44,6 +46,28 @@ def test_logits_are_those_of_the_trial(trained: Any, digits: TrainingData, loss:
     labels = torch.from_numpy(digits.validation.labels[:60])
     accuracy = (model(images).argmax(1) == labels).double().mean().item()
     assert math.isclose(accuracy, running._record["val_accuracy"])
+
+
+@pytest.mark.parametrize(("names", "are_photos"), [((), False), (tuple("abcdefghij"), True)])
+def test_the_weights_say_what_the_classes_are_called_and_how_images_were_made(
+    digits: TrainingData, tmp_path: Path, names: tuple[str, ...], are_photos: bool
+) -> None:
+    data = dataclasses.replace(trial_data(digits), class_names=names, are_photos=are_photos)
+    running = actor_of(data)(trial("softmax"))
+    steps(running)
+    model = load_model(saved(running, tmp_path / "trial") / WEIGHTS_FILE)
+    assert (model.class_names, model.are_photos, model.num_classes) == (names, are_photos, 10)
+
+
+def test_weights_from_before_they_had_names_are_loaded(tmp_path: Path) -> None:
+    model = load_model(write_weights(tmp_path / "old.pt", classes=7))
+    assert (model.class_names, model.are_photos, model.num_classes) == ((), None, 7)
+
+
+def test_names_that_are_not_those_of_the_classes_are_refused(tmp_path: Path) -> None:
+    path = write_weights(tmp_path / "w.pt", classes=3, class_names=["a", "b"])
+    with pytest.raises(UserError, match="2 class names for 3 classes"):
+        load_model(path)
 
 
 def test_images_of_another_shape_or_type_are_refused(trained: Any) -> None:

@@ -98,7 +98,9 @@ def assert_ended_in_one_line(done, folder, go_on):
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith(f"error: the disk of {folder} is full ("), done.stderr
-    assert done.stderr.endswith(f"; free some space, then go on with: {go_on}\n"), done.stderr
+    said = done.stderr.partition("; free some space, then go on with: ")[2]
+    assert said.endswith(f"{go_on}\n"), done.stderr
+    assert said.count(" ") == go_on.count(" "), said  # before it, there is the interpreter alone
     assert "Traceback" not in done.stdout
 
 
@@ -136,7 +138,7 @@ def test_a_search_and_its_confirmation_end_in_one_line_and_go_on_when_there_is_s
     disk, command, left_kib, at_a_time
 ):
     folder = disk.folder / "run"
-    go_on = f"python tune/run_search.py --resume --output {disk.folder} --name run"
+    go_on = f" tune/run_search.py --resume --output {disk.folder} --name run"
     with contextlib.ExitStack() as full:
         done = command(
             *SEARCH, "--max-concurrent", at_a_time, when=5, happens=lambda: full.enter_context(disk.kept_full(left_kib))
@@ -160,7 +162,7 @@ def assert_a_confirmation_does_so_too(disk, command, folder):
     """The disk is full when the third of its runs has begun."""
     asked = (folder, "--confirm-seeds", 1, "--candidates", 1, "--candidate-seeds", 2)
     done = command(*asked, main=confirm.main, when=2 * EPOCHS + 1, happens=lambda: disk.fill(but_kib=0))
-    assert_ended_in_one_line(done, folder, f"python tune/confirm.py {folder}")
+    assert_ended_in_one_line(done, folder, f" tune/confirm.py {folder}")
     ended = [json.loads(line)["run_id"] for line in (folder / "confirm.jsonl").read_text().splitlines()]
     assert len(ended) >= 2
     saved = {path.parts[-3] for path in (folder / "checkpoints").rglob("checkpoint.json")}
@@ -182,10 +184,10 @@ def test_a_disk_that_is_full_at_the_beginning_or_for_the_page_is_said_too(disk, 
     options = (*options, "--grace-epochs", 1, "--model", "ArcFaceCNN", "--no-confirm")
     disk.fill(but_kib=0)
     done = command(*options)
-    assert_ended_in_one_line(done, folder, shlex.join(["python", *done.args]))
+    assert_ended_in_one_line(done, folder, f" {shlex.join(done.args)}")
     disk.free()
     disk.fill(but_kib=4 * KIBIBYTE + 512)  # a page takes 5 MiB
-    resume = f"python tune/run_search.py --resume --output {disk.folder} --name run"
+    resume = f" tune/run_search.py --resume --output {disk.folder} --name run"
     assert_ended_in_one_line(command(*options), folder, resume)
     disk.free()
     done = command("--resume")

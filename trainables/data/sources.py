@@ -26,7 +26,7 @@ from trainables.data.specs import DataError, DatasetSpec, Shape
 _TORCHVISION_CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 _IDX_FOLDERS = {"mnist": "MNIST/raw", "fashion_mnist": "FashionMNIST/raw"}
 _PICKLE_FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
-_IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 _DOWNLOAD_TIMEOUT_S = 30.0  # without an answer; torchvision itself would wait for ever
 _DOWNLOAD_ERRORS = (OSError, RuntimeError, ValueError, EOFError, HTTPException, tarfile.TarError, zlib.error)
 
@@ -222,11 +222,11 @@ def _class_folders(folder: Path, class_names: tuple[str, ...]) -> Source | None:
         photos = None if class_names else photos_among(files("train"))
         return read_class_folders(labelled(part), shape, class_names or tuple(names), photos)
 
-    return Source("class folders", folder, files, read, _IMAGE_SUFFIXES)
+    return Source("class folders", folder, files, read, IMAGE_SUFFIXES)
 
 
 def _images(folder: Path) -> list[Path]:
-    return [path for path in _entries(folder) if path.suffix.lower() in _IMAGE_SUFFIXES]
+    return [path for path in _entries(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def _class_order(folder: Path, found: list[str], class_names: tuple[str, ...]) -> list[str]:

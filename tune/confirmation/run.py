@@ -200,6 +200,7 @@ class _Confirmation:
             f"confirmation, {name}: {left} of {total} runs to go, {self._settings.max_epochs} epochs each"
         )
         by_id = {run.run_id: run for of_arm in runs.values() for run in of_arm}
+        self._session.opened(left)
         yield Stage(
             name=f"{name.replace(' ', '-')}-{self._invocation:03d}",
             studies=studies,

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tune.execution.time_left import TimeLeft
+from tune.opening import clock
 from tune.study import Study
 
 __all__ = ["Progress"]
@@ -93,7 +94,10 @@ class Progress:
                 newest,
             )
         now = time.monotonic()
-        shown = [self._title, _clock(now - self._started), self._time_left.text(now)]
+        counted = [study.counts for study in self._studies.values()]
+        is_waiting = any(counts.running for counts in counted) and not any(counts.epochs for counts in counted)
+        left = "waiting for the first epoch" if is_waiting else self._time_left.text(now)
+        shown = [self._title, clock(now - self._started), left]
         return Group(Text("   ".join(filter(None, shown))), table)
 
     def _say(self, final: bool = False) -> None:
@@ -104,7 +108,7 @@ class Progress:
             accuracy = f", {self._accuracy} {_percent(counts.best_accuracy)}" if known else ""
             parts.append(f"{name} {counts.done}/{counts.asked}, {counts.epochs} epochs{accuracy}")
         now = time.monotonic()
-        when = f"{_clock(now - self._started)} {self._part}{' ended' if final else ''}"
+        when = f"{clock(now - self._started)} {self._part}{' ended' if final else ''}"
         if not final and (left := self._time_left.text(now)):
             when = f"{when}, {left}"
         self._console.print(f"{when}: {' | '.join(parts)}", markup=False, soft_wrap=True)
@@ -119,9 +123,3 @@ def _newest(number: int, record: Mapping[str, Any]) -> str:
 
 def _percent(fraction: float | None) -> str:
     return "-" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.2f} %"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -70,7 +70,9 @@ def search_stages(
     try:
         studies = _open_studies(settings, place, store)
         _announce(session, place.names, read_json(settings.folder / RUN_FILE)[ADDED_LOSSES])
-        yield _stage(session, studies, invocation, later)
+        stage = _stage(session, studies, invocation, later)
+        session.opened(stage.to_go)
+        yield stage
         _keep_best(settings, studies, store)
         failures = _total_failures(settings, studies)
     except StudyUnreachable as error:

@@ -1,6 +1,7 @@
 """The whole confirmation, on the digits, as a user starts it."""
 
 import json
+import re
 import shutil
 import signal
 import time
@@ -189,7 +190,7 @@ def test_one_that_is_killed_and_then_told_to_stop_ends_as_an_undisturbed_one(sea
         let_happen(patch, {1: lambda: signal.raise_signal(signal.SIGTERM)}, of="control")
         stopped = here(run_search.main, *go_on)
     assert (stopped.returncode, stopped.stderr) == (143, "")
-    assert "go on with: python tune/run_search.py --resume" in stopped.stdout
+    assert re.search(r"go on with: \S+ tune/run_search\.py --resume", stopped.stdout)
     assert len(results_of(folder)) < sum(RUNS.values())
 
     done = here(confirm.main, folder)

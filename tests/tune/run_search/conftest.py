@@ -10,6 +10,7 @@ import analysis.compare
 import analysis.dashboard
 import analysis.findings
 import tune.run
+from tests.tune.told import no_findings, without_start
 from tune import run_search
 from tune.confirmation.run import ConfirmOutcome
 from tune.records import write_json
@@ -43,7 +44,7 @@ def error_of(command):
 
     def run(*arguments):
         code, out, err = command(*arguments)
-        assert (code, out) == (2, "")
+        assert (code, without_start(out)) == (2, "")
         assert err.startswith("error: ")
         assert err.endswith("\n")
         assert err.count("\n") == 1
@@ -65,7 +66,7 @@ def searched(monkeypatch):
         confirmed: ConfirmSettings | None = None
         confirmation = ConfirmOutcome(None, {}, [])
 
-        def __call__(self, settings, confirmation, *, resume, console, callbacks):
+        def __call__(self, settings, confirmation, *, resume, console, callbacks, opening):
             self.asked, self.resume, self.confirmed = settings, resume, confirmation
             ended = SearchOutcome(self.interrupted, self.failures, self.unreachable)
             is_over = self.interrupted or self.unreachable or confirmation is None
@@ -73,8 +74,8 @@ def searched(monkeypatch):
 
     search = Search()
     monkeypatch.setattr(tune.run, "search_and_confirm", search)
-    monkeypatch.setattr(analysis.findings, "load_findings", lambda folders: folders)
-    monkeypatch.setattr(analysis.compare, "comparison_text", lambda folders: f"compared {folders[0]}")
+    monkeypatch.setattr(analysis.findings, "load_findings", no_findings)
+    monkeypatch.setattr(analysis.compare, "summary_text", lambda found, width: f"compared {found[0].run.folder}")
     monkeypatch.setattr(analysis.dashboard, "write_report", lambda folders, page: None)
     return search
 
