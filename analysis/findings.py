@@ -1,7 +1,7 @@
 """All that the records of a run say, gathered: what the search found, and what the confirmation showed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ from analysis.statistics.budget import Spent, caveats, spending
 from analysis.statistics.claims import Claim, adaptivity, claims
 from analysis.statistics.convergence import Speed, convergence
 from analysis.statistics.robustness import Robustness, robustness
-from analysis.statistics.verdict import Verdict, verdicts
+from analysis.statistics.verdict import Comparison, Verdict, comparisons, judged
 from tune.records.roles import CONTROLS
 
-__all__ = ["Accuracy", "Findings", "findings", "load_findings", "search_summary"]
+__all__ = ["Accuracy", "Findings", "findings", "load_findings", "search_summary", "together"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Findings:
         robustness: of random configurations.
         spent: on each loss.
         caveats: what limits all of this.
+        comparisons: what the verdicts were made of.
     """
 
     run: Run
@@ -72,6 +73,7 @@ class Findings:
     robustness: Robustness | None
     spent: tuple[Spent, ...]
     caveats: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
 
     @property
     def is_confirmed(self) -> bool:
@@ -106,24 +108,32 @@ def load_findings(folders: Sequence[Path], reference: str | None = None) -> list
 
 def findings(runs: Sequence[Run]) -> list[Findings]:
     """Return what each run shows; p values are corrected over all of them."""
-    by_run: dict[str, list[Verdict]] = {str(run.folder): [] for run in runs}
-    for verdict in verdicts(runs):
-        by_run[verdict.run].append(verdict)
-    return [_of_run(run, by_run[str(run.folder)]) for run in runs]
+    return together([_of_run(run) for run in runs])
 
 
-def _of_run(run: Run, own: list[Verdict]) -> Findings:
+def together(all_found: Sequence[Findings]) -> list[Findings]:
+    """Return what runs show when these are looked at together, and no others: p is corrected over them alone."""
+    verdicts = iter(judged([comparison for found in all_found for comparison in found.comparisons]))
+    return [_with_verdicts(found, [next(verdicts) for _ in found.comparisons]) for found in all_found]
+
+
+def _with_verdicts(found: Findings, own: list[Verdict]) -> Findings:
+    return replace(found, verdicts=tuple(own), adaptivity=adaptivity(own))
+
+
+def _of_run(run: Run) -> Findings:
     return Findings(
         run=run,
         search=tuple(search_summary(run, loss) for loss in run.losses),
         accuracies=tuple(_accuracy(run, role, arm) for role in _TESTED for arm in _arms(run, role)),
-        verdicts=tuple(own),
-        adaptivity=adaptivity(own),
+        verdicts=(),
+        adaptivity=None,
         speed=convergence(run),
         claims=tuple(claims(run)),
         robustness=robustness(run),
         spent=tuple(spending(run)),
         caveats=tuple(caveats(run)),
+        comparisons=tuple(comparisons(run)),
     )
 
 

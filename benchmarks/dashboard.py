@@ -25,6 +25,7 @@ from plotly.io.json import to_json_plotly
 
 from analysis.live import server as live
 from analysis.live.blocks import blocks_of, slots_of
+from analysis.live.runs import Runs
 from analysis.load import load_run
 from analysis.plots import PAGES, Page
 from tests.analysis.example_run import write_example_run
@@ -43,7 +44,7 @@ class Follower:
     """
 
     def __init__(self, folder: Path, page: Page) -> None:
-        self._runs, self._page = live._Runs([folder], interval_s=0), page
+        self._runs, self._page = Runs([folder], interval_s=0), page
         self._seen: dict[str, Any] = {}
 
     def answer(self) -> int:

@@ -30,6 +30,7 @@ ARROWS = {
     "tune.storage": {
         *("trainables", "tune.interruption", "tune.records", "tune.settings", "tune.storage.url", "tune.study"),
     },
+    "tune.again": {"search_spaces", "trainables.errors", "tune.records", "tune.settings"},
     "tune.trials": {"search_spaces", "trainables", "tune.settings"},
     "tune.cluster": {"trainables", "tune.settings", "tune.storage", "tune.trials"},
     "tune.run_file": {
@@ -40,8 +41,8 @@ ARROWS = {
         "tune.trials",
     },
     "tune.execution": {
-        *("trainables", "tune.cluster", "tune.full_disk", "tune.interruption", "tune.session", "tune.storage"),
-        "tune.study",
+        *("trainables", "tune.cluster", "tune.full_disk", "tune.interruption", "tune.records", "tune.session"),
+        *("tune.storage", "tune.study"),
     },
     "tune.loggers": {"search_spaces", "trainables", "tune.records", "tune.storage.url"},
     "tune.search": {

@@ -37,7 +37,7 @@ _CONFIRMATION = {
     "robustness": "robustness",
 }
 _NO_SETTINGS = {
-    *("context", "resume", "add_loss", "extend", "no_confirm", "tensorboard", "mlflow", "dry_run"),
+    *("context", "again", "resume", "add_loss", "extend", "no_confirm", "tensorboard", "mlflow", "dry_run"),
     *_CONFIRMATION,
 }
 _FIELDS = {  # options whose field has another name
@@ -173,6 +173,13 @@ def main(
     extend: Annotated[
         int | None, typer.Option(metavar="N", help="go on with a finished run and try N more configurations per loss")
     ] = None,
+    again: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN/TRIAL",
+            help="train one configuration of an earlier run once more, in full, as a run of its own",
+        ),
+    ] = None,
 ) -> int:
     """Tune ArcFace, AdaLoss and softmax on a data set under equal budgets, on this machine or a Ray cluster.
 
@@ -193,6 +200,8 @@ def main(
     resuming = resume or extend is not None
     if add_loss and not resuming:
         raise UserError("--add-loss gives an existing run a further loss, with --resume; a new run takes --loss")
+    if again is not None and (resuming or asked):
+        raise UserError("--again runs one trial and compares nothing; leave out what goes on with a run or confirms it")
     if resuming and dry_run:
         raise UserError("--dry-run plans a new run; leave it out to go on with one, which says how much time is left")
     if resuming:
@@ -205,10 +214,14 @@ def main(
         settings = recorded.resumed(_settings_of(given), extend).with_further(add_loss or ())
         settings = replace(settings, output=output, name=folder.name)
         confirmation = load_confirm_settings(folder, asked)
+    elif again is not None:
+        from tune.again import settings_again
+
+        settings = settings_again(again, _settings_of(given), output, name)
     else:
         settings = _new_settings(params)
     settings.validate()
-    if no_confirm or confirmation is None:
+    if no_confirm or again is not None or confirmation is None:
         confirmation = None
     else:
         confirmation.validate(settings.losses)

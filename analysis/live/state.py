@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.arms import name_of
 from analysis.formatting import percent
 from analysis.live.follow import FollowedRun
+from analysis.live.stages import Stage, stages_of, time_left
 from analysis.load import Run
 from analysis.plots.bands import best_trial
 from tune.records.roles import ADAPTIVE
@@ -32,6 +33,8 @@ class State:
         last_record_time: unix time of the newest line, None before the first.
         rows: one a loss, with `columns`.
         confirmation: a sentence, or "" where there is none.
+        stages: that it was asked for.
+        time_left: in words, "" where nobody knows.
     """
 
     word: str
@@ -39,6 +42,8 @@ class State:
     last_record_time: float | None
     rows: tuple[tuple[str, ...], ...]
     confirmation: str
+    stages: tuple[Stage, ...] = ()
+    time_left: str = ""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -65,6 +70,8 @@ def state_of(followed: FollowedRun, run: Run, now: float) -> State:
         last_record_time=last,
         rows=tuple(_row(run, loss) for loss in run.losses),
         confirmation=_confirmation(run, alive=alive),
+        stages=tuple(stages_of(run)),
+        time_left=time_left(followed.progress, now) if alive else "",
     )
 
 

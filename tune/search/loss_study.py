@@ -9,7 +9,7 @@ one at a time suggests what the uninterrupted one would have.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ class SearchPlan:
         grace_epochs: first milestone of the rungs.
         reduction_factor: of the rungs.
         seed: of the draws.
+        first_points: tried before anything is drawn; None for those of the loss's search space.
     """
 
     trials: int
@@ -47,6 +48,7 @@ class SearchPlan:
     grace_epochs: int
     reduction_factor: float
     seed: int
+    first_points: Sequence[Mapping[str, Any]] | None = None
 
 
 class LossStudy:
@@ -74,6 +76,7 @@ class LossStudy:
         self.max_epochs = plan.max_epochs
         self.counts = TrialCounts(plan.trials)
         self._space, self._records = space, records
+        self._first_points = space.first_points if plan.first_points is None else plan.first_points
         self._checkpoints = dict(checkpoints or {})
         self._waiting: set[int] = set()  # interrupted trials that are to go on
         self._rungs = Rungs(plan.grace_epochs, plan.max_epochs, plan.reduction_factor)
@@ -101,8 +104,8 @@ class LossStudy:
         if waiting is None:
             if len(existing) >= self.counts.asked:
                 return None
-            if len(existing) < len(self._space.first_points):
-                self._study.enqueue_trial(self._space.first_points[len(existing)])
+            if len(existing) < len(self._first_points):
+                self._study.enqueue_trial(dict(self._first_points[len(existing)]))
         number = waiting.number if waiting is not None else len(existing)
         trial = self._study.ask()
         assert trial.number == number, "another process asks for trials of this study"
