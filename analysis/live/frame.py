@@ -41,7 +41,12 @@ def frame() -> Component:
             ),
             html.Nav([html.A(page.title, href=f"#{page.key}") for page in PAGES], **{"aria-label": "pages"}),
             html.Main(
-                [html.H2(id="page-title"), html.Div(id="sheet", className="pictures"), html.Div(id="detail")],
+                [
+                    html.H2(id="page-title"),
+                    html.Div(
+                        [html.Div(id="sheet"), html.Div(id="detail", className="slot wide")], className="pictures"
+                    ),
+                ],
                 id="content",
             ),
             html.Div(id="beat", hidden=True),

@@ -18,16 +18,22 @@ __all__ = ["GRID", "GridRows", "detail_component", "grid_component", "rows_of"]
 GRID = "trials-grid"
 _TEXT: dict[str, Any] = {"filter": "agTextColumnFilter"}
 _NUMBER: dict[str, Any] = {"filter": "agNumberColumnFilter", "type": "rightAligned"}
+
+
+def _decimals(count: int) -> dict[str, Any]:
+    return {"valueFormatter": {"function": f"params.value == null ? '-' : d3.format(',.{count}f')(params.value)"}}
+
+
 _COLUMNS: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("trial", "trial", {**_TEXT, "pinned": "left", "width": 170}),
-    ("run", "run", {**_TEXT, "width": 130}),
-    ("loss", "loss", {**_TEXT, "width": 130}),
-    ("status", "status", {**_TEXT, "width": 120}),
-    ("accuracy", "val. acc. (%)", {**_NUMBER, "width": 140}),
-    ("epochs", "epochs", {**_NUMBER, "width": 110}),
-    ("settings", "settings", {**_TEXT, "flex": 1, "minWidth": 320}),
-    ("seconds", "seconds", {**_NUMBER, "width": 120}),
-    ("node", "node", {**_TEXT, "width": 130}),
+    ("trial", "trial", {**_TEXT, "pinned": "left", "width": 155}),
+    ("run", "run", {**_TEXT, "width": 115}),
+    ("loss", "loss", {**_TEXT, "width": 115}),
+    ("status", "status", {**_TEXT, "width": 115}),
+    ("accuracy", "val. acc. (%)", {**_NUMBER, **_decimals(2), "width": 130}),
+    ("epochs", "epochs", {**_NUMBER, "width": 100}),
+    ("settings", "settings", {**_TEXT, "flex": 1, "minWidth": 320, "tooltipField": "settings"}),
+    ("seconds", "seconds", {**_NUMBER, **_decimals(1), "width": 110}),
+    ("node", "node", {**_TEXT, "width": 125}),
 )
 
 Row = dict[str, Any]

@@ -214,5 +214,7 @@ def trial_curve(named_run: NamedRun, detail: TrialDetail) -> go.Figure | None:
             )
         )
         second = {"title": {"text": "margin (rad)"}, "overlaying": "y", "side": "right", "showgrid": False}
-        figure.update_layout(yaxis2={**second, "automargin": True, "rangemode": "tozero"}, showlegend=True)
+        figure.update_layout(
+            yaxis2={**second, "automargin": True, "rangemode": "tozero", "tickmode": "auto"}, showlegend=True
+        )
     return figure

@@ -47,9 +47,18 @@ def spans_of(run: Run) -> list[Span]:
     found = _spans(run.epochs, "trial_id", "loss", confirms=False)
     if len(run.seed_epochs):
         arms = dict(zip(run.seed_runs["run_id"], run.seed_runs["arm"], strict=True))
-        named = run.seed_epochs.assign(arm=run.seed_epochs["run_id"].map(arms))
+        known = {
+            str(run_id): arms.get(run_id) or _arm_in(str(run_id), run) for run_id in run.seed_epochs["run_id"].unique()
+        }
+        named = run.seed_epochs.assign(arm=run.seed_epochs["run_id"].map(known))
         found += _spans(named[named["arm"].notna()], "run_id", "arm", confirms=True)
     return sorted(found, key=lambda span: (span.start, span.trial_id))
+
+
+def _arm_in(run_id: str, run: Run) -> str | None:
+    """Return the arm of a run that is not over, such as ``winner-adaloss-2000`` or ``candidate-adaloss-0003-1000``."""
+    name = run_id.partition("-")[2].rpartition("-")[0]
+    return next((arm for arm in (name, name.rpartition("-")[0]) if arm in run.all_arms), None)
 
 
 def _spans(epochs: pd.DataFrame, key: str, arm: str, *, confirms: bool) -> list[Span]:
@@ -131,10 +140,11 @@ def timeline(named_run: NamedRun) -> Iterator[Picture | str]:
     places = lanes_of(spans)
     rows = sorted(set(places))[:_MOST_LANES]
     key = f"timeline-{named_run.slug}"
-    figure = new_figure(key, height=140 + 26 * max(len(rows), 3))
+    arms = list(dict.fromkeys(span.arm for span in spans))
+    figure = new_figure(key, height=110 + 28 * max(len(rows), 3) + 22 * (len(arms) if len(arms) > 4 else 2))
     unit, name = _unit(max(span.end for span in spans) - spans[0].start)
-    for confirms in (False, True):
-        for arm in dict.fromkeys(span.arm for span in spans if span.confirms is confirms):
+    for arm in arms:
+        for confirms in (False, True):
             _add_arm(figure, named_run, spans, places, rows, arm, unit, confirms=confirms)
     figure.update_layout(barmode="overlay", bargap=0.3)
     figure.update_xaxes(title_text=f"{name} since the first epoch began", rangemode="tozero")
@@ -143,7 +153,7 @@ def timeline(named_run: NamedRun) -> Iterator[Picture | str]:
         title_text="node, slot" if several else "slot",
         tickmode="array",
         tickvals=list(range(len(rows))),
-        ticktext=[f"{safe(node, 20)}, {lane + 1}" if several else str(lane + 1) for node, lane in rows],
+        ticktext=[f"{safe(node or 'unknown', 20)}, {lane + 1}" if several else str(lane + 1) for node, lane in rows],
         range=[len(rows) - 0.4, -0.6],
         showgrid=False,
     )
@@ -182,8 +192,9 @@ def _add_arm(
             x=[round((span.end - span.start) / unit, 3) for span, _ in mine],
             y=[row for _, row in mine],
             orientation="h",
-            name=f"{shown(arm)}, confirming" if confirms else shown(arm),
+            name=shown(arm),
             legendgroup=arm,
+            showlegend=arm not in {trace.legendgroup for trace in figure.data},
             marker={
                 "color": named_run.look(arm).colour,
                 "opacity": 0.55 if confirms else 0.95,

@@ -44,7 +44,8 @@
       if (current) link.parentNode.scrollLeft = link.offsetLeft + (link.clientWidth - link.parentNode.clientWidth) / 2;
     }
     window.scrollTo(0, 0);
-    for (const plot of shownSection().querySelectorAll('.plot')) {
+    for (const plot of shownSection().querySelectorAll('.plot[data-picture]')) {
+      observer.unobserve(plot);  // to be told anew whether it is near
       observer.observe(plot);
       if (plot.querySelector('.main-svg')) Plotly.Plots.resize(plot);  // the window may have changed while it was hidden
     }

@@ -27,7 +27,7 @@ const adaloss = (() => {
 
   function label() {
     const button = document.getElementById('theme');
-    const text = {auto: 'Colours: as the system', light: 'Colours: light', dark: 'Colours: dark'}[theme()];
+    const text = {auto: 'Colours: system', light: 'Colours: light', dark: 'Colours: dark'}[theme()];
     if (button && button.textContent !== text) button.textContent = text;
     if (document.body) document.body.dataset.agThemeMode = isDark() ? 'dark' : 'light';
   }

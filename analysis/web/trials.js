@@ -86,7 +86,8 @@
       [trial.loss.name], [trial.status, trial.status === 'failed' ? 'problem' : ''], [percent, 'number'],
       [trial.epochs, 'number'], [trial.words, 'words'], [trial.seconds.toFixed(1), 'number'], [trial.node || '-'],
     ];
-    row.append(...cells.map(([text, className = '']) => element('td', {textContent: text, className})));
+    row.append(...cells.map(([text, className = '']) => (
+      element('td', {textContent: text, className, title: className === 'words' ? text : ''}))));
     if (!isOpen) return [row];
     const cell = element('td', {colSpan: COLUMNS.length}, detailOf(trial));
     return [row, element('tr', {className: 'detail'}, cell)];
@@ -136,7 +137,7 @@
         hovertemplate: 'epoch %{x}: margin %{y:.3f} rad<extra></extra>',
       });
       layout.yaxis2 = {title: {text: 'margin (rad)'}, overlaying: 'y', side: 'right', showgrid: false, automargin: true,
-        rangemode: 'tozero'};
+        rangemode: 'tozero', tickmode: 'auto', showline: true};
       layout.showlegend = true;
     }
     const now = adaloss.shown({data, layout});
