@@ -316,7 +316,7 @@ def test_trials_are_filtered_and_opened_and_stay_so_while_they_grow(growing, ser
     wait_for_points(tab, "plot-trial", 3)  # what is open grows
     tab.wait_for_function("() => document.querySelector('.ag-row [col-id=epochs]').innerText === '3'")
     assert cells(tab, "loss") == ["ArcFace"]  # and the filter stays
-    assert tab.locator('.ag-header-cell[col-id="accuracy"]').get_attribute("aria-sort") == "ascending"
+    assert tab.locator('[role=columnheader][col-id="accuracy"]').get_attribute("aria-sort") == "ascending"
     tab.locator("#detail [data-copy]").click()
     tab.wait_for_selector("#detail [data-copy]:text('Copied')")
 
@@ -337,7 +337,7 @@ def test_a_reader_chooses_runs_which_are_judged_together_and_losses(example_run,
     tab.locator("nav a", has_text="Learning curves").click()
     wait_for_page(tab, "curves")
     tab.wait_for_function("() => [...document.querySelectorAll('figure')].some(f => f.hidden)")
-    shown = [title for title in tab.locator("figure h3").all_inner_texts() if title]
+    shown = tab.locator("figure h3:visible").all_inner_texts()
     assert shown
     assert not [title for title in shown if "softmax" in title]
     tab.check("input[name=runs][value=digits]")
