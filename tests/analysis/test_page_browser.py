@@ -428,9 +428,10 @@ def test_texts_can_be_read_and_controls_have_names(browser, small_file, scheme):
         tab.click(f'nav a[href="#{key}"]')
         assert tab.evaluate(CONTRASTS) == []
     nameless = tab.evaluate(
-        """() => [...document.querySelectorAll('button, input, select')]
-          .filter(e => !(e.textContent.trim() || e.getAttribute('aria-label') || (e.labels && e.labels[0] && e.labels[0].textContent.trim())))
-          .map(e => e.outerHTML)"""
+        """() => [...document.querySelectorAll('button, input, select')].filter(e => {
+            const label = e.labels && e.labels[0] ? e.labels[0].textContent : '';
+            return ![e.textContent, e.getAttribute('aria-label') || '', label].some(text => text.trim());
+          }).map(e => e.outerHTML)"""
     )
     assert nameless == []
     levels = tab.evaluate("() => [...document.querySelectorAll('h1,h2,h3,h4')].map(h => Number(h.tagName[1]))")
