@@ -23,6 +23,7 @@ from typing import Annotated, Any
 import typer
 from plotly.io.json import to_json_plotly
 
+from analysis.findings import findings
 from analysis.live import server as live
 from analysis.live.blocks import blocks_of, slots_of
 from analysis.live.runs import Runs
@@ -60,7 +61,7 @@ class Follower:
 
 def anew(folder: Path, page: Page) -> int:
     """Read and send everything, and return how many bytes that is."""
-    return len(to_json_plotly(slots_of(blocks_of(page.key, page.build([load_run(folder)])))))
+    return len(to_json_plotly(slots_of(blocks_of(page.key, page.build(findings([load_run(folder)]))))))
 
 
 def timed(function: Callable[[], int]) -> tuple[float, int]:
