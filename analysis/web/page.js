@@ -36,6 +36,7 @@
 
   function show() {
     const asked = location.hash.slice(1);
+    if (asked === 'content' && shownSection()) return;  // past the navigation
     const page = sections.some(section => section.dataset.page === asked) ? asked : sections[0].dataset.page;
     for (const section of sections) section.classList.toggle('shown', section.dataset.page === page);
     for (const link of links) {
@@ -62,7 +63,7 @@
     const chosen = runInputs.flatMap((input, i) => (input.checked ? input.value.split(' ').map(Number) : []));
     choice = chosen.join(' ');
     for (const element of document.querySelectorAll('[data-run]')) {
-      element.hidden = !chosen.includes(Number(element.dataset.run));
+      element.toggleAttribute('data-run-out', !chosen.includes(Number(element.dataset.run)));
     }
     for (const place of document.querySelectorAll('[data-varies]')) {
       const variants = document.querySelectorAll(`template[data-of="${place.dataset.varies}"]`);

@@ -106,7 +106,8 @@ const adaloss = (() => {
 
   function filter(root) {
     for (const element of root.querySelectorAll('[data-arms]')) {
-      element.hidden = split(element.dataset.arms).some(arm => hiddenLosses.has(decodeURIComponent(arm)));
+      const isOut = split(element.dataset.arms).some(arm => hiddenLosses.has(decodeURIComponent(arm)));
+      element.toggleAttribute('data-loss-out', isOut);
     }
   }
 

@@ -360,6 +360,14 @@ def test_one_of_four_runs_has_p_values_of_its_own(browser, small_file, example_r
     assert tab.locator(".card:visible").count() == 1  # there is always something to see
     tab.click('nav a[href="#trials"]')
     assert "of 18" in tab.locator(".filters output").inner_text()
+    tab.uncheck("input[name=losses][value=arcface]")  # leaves out more, and brings nothing back
+    tab.click('nav a[href="#curves"]')
+    titles = tab.locator("section.shown h3:visible").all_inner_texts()
+    assert [title for title in titles if title.startswith("AdaLoss on mnist")]
+    assert not [title for title in titles if "ArcFace" in title or "cifar10" in title]
+    tab.locator(".skip").focus()
+    tab.keyboard.press("Enter")
+    assert tab.locator("#page-curves:visible").count() == 1
     opened.close()
 
 

@@ -336,7 +336,7 @@ def test_a_reader_chooses_runs_which_are_judged_together_and_losses(example_run,
     tab.uncheck("input[name=losses][value=softmax]")
     tab.locator("nav a", has_text="Learning curves").click()
     wait_for_page(tab, "curves")
-    tab.wait_for_function("() => [...document.querySelectorAll('figure')].some(f => f.hidden)")
+    tab.wait_for_function("() => document.querySelector('figure[data-loss-out]')")
     shown = tab.locator("figure h3:visible").all_inner_texts()
     assert shown
     assert not [title for title in shown if "softmax" in title]
