@@ -106,9 +106,26 @@ def load_findings(folders: Sequence[Path], reference: str | None = None) -> list
     return findings([load_run(folder).against(reference) for folder in folders])
 
 
-def findings(runs: Sequence[Run]) -> list[Findings]:
-    """Return what each run shows; p values are corrected over all of them."""
-    return together([_of_run(run) for run in runs])
+def findings(runs: Sequence[Run], earlier: Sequence[Findings] = ()) -> list[Findings]:
+    """Return what each run shows; p values are corrected over all of them.
+
+    Args:
+        runs: to look at.
+        earlier: what the same runs showed when they were shorter; what rests on the paired seeds alone is taken from
+            there where no seed has come since.
+    """
+    return together([_of_run(run, next((e for e in earlier if _has_same_seeds(run, e.run)), None)) for run in runs])
+
+
+def _has_same_seeds(run: Run, before: Run) -> bool:
+    """Return whether two states of a run have the very same runs of the confirmation, and the same to make of them."""
+    return (
+        run.seed_runs is before.seed_runs
+        and run.folder == before.folder
+        and run.info is before.info
+        and run.winners == before.winners
+        and run.asked_reference == before.asked_reference
+    )
 
 
 def together(all_found: Sequence[Findings]) -> list[Findings]:
@@ -121,7 +138,7 @@ def _with_verdicts(found: Findings, own: list[Verdict]) -> Findings:
     return replace(found, verdicts=tuple(own), adaptivity=adaptivity(own))
 
 
-def _of_run(run: Run) -> Findings:
+def _of_run(run: Run, before: Findings | None) -> Findings:
     return Findings(
         run=run,
         search=tuple(search_summary(run, loss) for loss in run.losses),
@@ -133,7 +150,7 @@ def _of_run(run: Run) -> Findings:
         robustness=robustness(run),
         spent=tuple(spending(run)),
         caveats=tuple(caveats(run)),
-        comparisons=tuple(comparisons(run)),
+        comparisons=tuple(comparisons(run)) if before is None else before.comparisons,
     )
 
 

@@ -141,6 +141,7 @@ class FollowedRun:
         self.folder = folder
         self.run: Run | None = None  # as it was when it could last be read
         self.problem: str | None = None
+        self.memo: tuple[Run, Any] | None = None  # what a reader made of a state of the run, and of which
         self.progress: dict[str, Any] | None = None  # what a search that is under way says of its time
         self._files: dict[Path, FollowedFile] = {}
         self._info: dict[str, Any] | None = None

@@ -12,7 +12,7 @@ from typing import Any
 
 from dash import html
 
-from analysis.findings import findings, together
+from analysis.findings import Findings, findings, together
 from analysis.live.blocks import Block, blocks_of, digest, head_of
 from analysis.live.follow import FollowedRun, runs_in
 from analysis.live.grid import GridRows, detail_component, rows_of
@@ -88,6 +88,7 @@ class Runs:
         self._start = secrets.token_hex(4)  # a browser that outlives the server has something of another one
         self._changes = 0
         self._found: list[NamedRun] | None = None  # computed once a change, whatever pages are looked at
+        self._earlier: list[Findings] = []  # of the last change
         self._broken: str | None = None  # why nothing could be computed
         self._views: dict[tuple[int, ...], _View] = {}  # by the places of the runs that are chosen
         self._rows: dict[str, GridRows] = {}
@@ -146,7 +147,9 @@ class Runs:
         if self._found is None:
             self._broken = None
             try:
-                self._found = named(findings([self._as_asked(run) for run in runs])) if runs else []
+                asked = [self._as_asked(run) for run in runs]
+                self._found = named(findings(asked, self._earlier)) if runs else []
+                self._earlier = [one.found for one in self._found]
             except Exception as error:  # noqa: BLE001  the head still says where the runs stand
                 _LOG.exception("the runs cannot be compared")
                 self._found, self._broken = [], f"{type(error).__name__}: {error}"

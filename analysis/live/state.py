@@ -61,16 +61,19 @@ def state_of(followed: FollowedRun, run: Run, now: float) -> State:
         now: unix time.
     """
     last = followed.last_record_time()
-    complete = _search_complete(run) and _confirmation_complete(run)
+    if followed.memo is None or followed.memo[0] is not run:  # of all that changes with its records alone
+        is_complete = _search_complete(run) and _confirmation_complete(run)
+        followed.memo = (run, (is_complete, tuple(_row(run, loss) for loss in run.losses), tuple(stages_of(run))))
+    complete, rows, stages = followed.memo[1]
     alive = not complete and not _interrupted(followed, run) and _shows_life(run, last, now)
     alive = alive or is_locked(run.folder / ".lock")
     return State(
         word=_word(followed, run, complete=complete, alive=alive),
         alive=alive,
         last_record_time=last,
-        rows=tuple(_row(run, loss) for loss in run.losses),
+        rows=rows,
         confirmation=_confirmation(run, alive=alive),
-        stages=tuple(stages_of(run)),
+        stages=stages,
         time_left=time_left(followed.progress, now) if alive else "",
     )
 

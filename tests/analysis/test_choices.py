@@ -70,3 +70,25 @@ def test_the_live_page_judges_what_a_browser_has_chosen(folders, all_found):
     assert "cifar10" not in str(one.blocks)
     nothing = runs.look(overview, frozenset({"mnist", "cifar10", "digits", "fashion-mnist"}))
     assert str(nothing.blocks[0].component) == str(everything.blocks[0].component)  # there is always something to see
+
+
+def test_a_run_that_grows_shows_what_it_would_when_read_anew(new_run):
+    run = new_run("run", ("arcface", "adaloss", "softmax"))
+    for loss in ("arcface", "adaloss", "softmax"):
+        run.trial(loss, 0, [0.5, 0.6])
+        run.seed_runs("winner", loss, [0.9, 0.91, 0.92])
+    runs = Runs([run.folder], interval_s=0)
+    runs.look(PAGES[0])
+    before = runs._found[0].found
+    run.epoch("arcface", 0, 3, 0.7)
+    runs.look(PAGES[0])
+    after = runs._found[0].found
+    assert after.comparisons is before.comparisons  # no seed has come
+    assert after.search[0]["epochs"] == 3
+    (anew,) = findings([load_run(run.folder)])
+    assert (after.verdicts, after.adaptivity, after.caveats) == (anew.verdicts, anew.adaptivity, anew.caveats)
+    run.seed_run("winner", "adaloss", 3, 0.99)
+    run.seed_run("winner", "arcface", 3, 0.9)
+    runs.look(PAGES[0])
+    (anew,) = findings([load_run(run.folder)])
+    assert runs._found[0].found.verdicts == anew.verdicts != before.verdicts
