@@ -1,7 +1,7 @@
 """All that the records of a run say, gathered: what the search found, and what the confirmation showed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from analysis.statistics.classes import ClassesAndCalibration, classes_and_calib
 from analysis.statistics.convergence import Speed, convergence
 from analysis.statistics.ranks import Ranking, ranking
 from analysis.statistics.robustness import Robustness, robustness
-from analysis.statistics.verdict import Verdict, verdicts
+from analysis.statistics.verdict import Comparison, Verdict, comparisons, judged
 from tune.records.roles import CONTROLS_OF
 
-__all__ = ["Accuracy", "Findings", "findings", "load_findings", "search_summary"]
+__all__ = ["Accuracy", "Findings", "findings", "load_findings", "search_summary", "together"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Findings:
         robustness: of random configurations.
         spent: on each loss.
         caveats: what limits all of this.
+        comparisons: what the verdicts were made of.
     """
 
     run: Run
@@ -78,6 +79,7 @@ class Findings:
     robustness: Robustness | None
     spent: tuple[Spent, ...]
     caveats: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
 
     @property
     def is_confirmed(self) -> bool:
@@ -110,29 +112,54 @@ def load_findings(folders: Sequence[Path], reference: str | None = None) -> list
     return findings([load_run(folder).against(reference) for folder in folders])
 
 
-def findings(runs: Sequence[Run]) -> list[Findings]:
-    """Return what each run shows; p values are corrected over all of them."""
-    by_run: dict[str, list[Verdict]] = {str(run.folder): [] for run in runs}
-    for verdict in verdicts(runs):
-        by_run[verdict.run].append(verdict)
-    return [_of_run(run, by_run[str(run.folder)]) for run in runs]
+def findings(runs: Sequence[Run], earlier: Sequence[Findings] = ()) -> list[Findings]:
+    """Return what each run shows; p values are corrected over all of them.
+
+    Args:
+        runs: to look at.
+        earlier: what the same runs showed when they were shorter; what rests on the paired seeds alone is taken from
+            there where no seed has come since.
+    """
+    return together([_of_run(run, next((e for e in earlier if _has_same_seeds(run, e.run)), None)) for run in runs])
 
 
-def _of_run(run: Run, own: list[Verdict]) -> Findings:
+def _has_same_seeds(run: Run, before: Run) -> bool:
+    """Return whether two states of a run have the very same runs of the confirmation, and the same to make of them."""
+    return (
+        run.seed_runs is before.seed_runs
+        and run.folder == before.folder
+        and run.info is before.info
+        and run.winners == before.winners
+        and run.asked_reference == before.asked_reference
+    )
+
+
+def together(all_found: Sequence[Findings]) -> list[Findings]:
+    """Return what runs show when these are looked at together, and no others: p is corrected over them alone."""
+    verdicts = iter(judged([comparison for found in all_found for comparison in found.comparisons]))
+    return [_with_verdicts(found, [next(verdicts) for _ in found.comparisons]) for found in all_found]
+
+
+def _with_verdicts(found: Findings, own: list[Verdict]) -> Findings:
+    return replace(found, verdicts=tuple(own), ranking=ranking(found.run, own), adaptivity=adaptivity(own))
+
+
+def _of_run(run: Run, before: Findings | None) -> Findings:
     tested = [(role, arm) for role in _TESTED for arm in _arms(run, role)]
     return Findings(
         run=run,
         search=tuple(search_summary(run, loss) for loss in run.losses),
         accuracies=tuple(_accuracy(run, role, arm) for role, arm in tested),
-        verdicts=tuple(own),
-        ranking=ranking(run, own),
+        verdicts=(),
+        ranking=None,
         classes=tuple(row for role, arm in tested if (row := classes_and_calibration(run, role, arm))),
-        adaptivity=adaptivity(own),
+        adaptivity=None,
         speed=convergence(run),
         claims=tuple(claims(run)),
         robustness=robustness(run),
         spent=tuple(spending(run)),
         caveats=tuple(caveats(run)),
+        comparisons=tuple(comparisons(run)) if before is None else before.comparisons,
     )
 
 

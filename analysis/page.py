@@ -8,19 +8,27 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from analysis.findings import Findings
-from analysis.page_assets import SCRIPT, STYLE
-from analysis.plots import GRAPH_CONFIG, PAGES, Page, Picture, Sheet, Table, download_name
-from analysis.plots.picture import labels
+from analysis.page_parts import cards_html, choices_html, lines_html, section_html, table_html
+from analysis.page_trials import trials_data
+from analysis.plots import GRAPH_CONFIG, PAGES, Page, Sheet
+from analysis.plots.choices import Choice, choices_of
+from analysis.plots.picture import labels, named
 from analysis.plots.style import TEMPLATE
+from analysis.web import asset
 
-__all__ = ["STYLE", "page_html"]
+__all__ = ["SHARED_SCRIPT", "STYLE", "page_html"]
+
+STYLE = asset("style.css")
+SHARED_SCRIPT = asset("theme.js")
+SCRIPT = "\n".join((SHARED_SCRIPT, asset("page.js"), asset("trials.js")))
 
 
 def page_html(all_found: Sequence[Findings]) -> str:
@@ -30,14 +38,16 @@ def page_html(all_found: Sequence[Findings]) -> str:
         all_found: what runs show that are to be seen together, such as those of several data sets.
     """
     sheets = [(page, page.build(all_found)) for page in PAGES]
+    choices = list(choices_of(all_found)) if len(all_found) > 1 else []
+    runs = named(all_found)
     title = "Losses compared: " + ", ".join(labels([found.run for found in all_found]))
     policy = (
         f"default-src 'none'; script-src {_hash(_plotlyjs())} {_hash(SCRIPT)}; style-src 'unsafe-inline'; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
     navigation = "".join(f'<a href="#{page.key}">{html.escape(page.title)}</a>' for page, _ in sheets)
-    sections = "\n".join(_section(page, sheet) for page, sheet in sheets)
-    data = "\n".join(_data(page, sheet) for page, sheet in sheets)
+    sections = "\n".join(section_html(page, sheet, [run.slug for run in runs]) for page, sheet in sheets)
+    data = "\n".join(_data(page, sheet, choices) for page, sheet in sheets)
     common = {"template": TEMPLATE.to_plotly_json(), "config": GRAPH_CONFIG}
     return f"""<!doctype html>
 <html lang="en">
@@ -49,13 +59,19 @@ def page_html(all_found: Sequence[Findings]) -> str:
 <style>{STYLE}</style>
 </head>
 <body>
-<header><h1>{html.escape(title)}</h1></header>
+<a class="skip" href="#content">To the content</a>
+<header>
+<div class="top"><h1>{html.escape(title)}</h1><button type="button" id="theme">Colours</button></div>
+{choices_html(runs, [choice.places for choice in choices])}
+</header>
 <nav aria-label="pages">{navigation}</nav>
-<main>
+<main id="content" tabindex="-1">
 {sections}
 </main>
-<noscript><p>The pictures need JavaScript; texts and tables do not.</p></noscript>
+<noscript><p>Pictures, trials and choices need JavaScript; texts and tables do not.</p></noscript>
+{_templates(choices)}
 {_json_block("common", common)}
+{_json_block("trials", trials_data(runs))}
 {data}
 <script>{_plotlyjs()}</script>
 <script>{SCRIPT}</script>
@@ -84,54 +100,44 @@ def _json_block(name: str, value: object) -> str:
     return f'<script type="application/json" id="{name}">{text}</script>'
 
 
-def _data(page: Page, sheet: Sheet) -> str:
-    return _json_block(f"data-{page.key}", {picture.key: _plain_figure(picture.figure) for picture in sheet.pictures})
+def _data(page: Page, sheet: Sheet, choices: Sequence[Choice]) -> str:
+    figures = {picture.key: _plain_figure(picture.figure) for picture in sheet.pictures}
+    if page.key == "overview":
+        for choice in choices:
+            if choice.differences is not None:
+                key = f"{choice.differences.key}@{_named(choice)}"
+                figures[key] = _plain_figure(choice.differences.figure)
+    return _json_block(f"data-{page.key}", figures)
 
 
-def _plain_figure(figure: go.Figure) -> object:
+def _plain_figure(figure: go.Figure) -> Any:
     """Return a figure as JSON has it, without the template, which all of them share."""
     plain = json.loads(figure.to_json())
     plain["layout"].pop("template", None)
     return plain
 
 
-def _section(page: Page, sheet: Sheet) -> str:
-    parts = [f'<section id="page-{page.key}" data-page="{page.key}">', f"<h2>{html.escape(page.title)}</h2>"]
-    if sheet.lines:
-        parts += ['<div class="lines">', *(f"<p>{html.escape(line)}</p>" for line in sheet.lines), "</div>"]
-    if sheet.pictures:
-        parts += ['<div class="pictures">', *(_picture(page, picture) for picture in sheet.pictures), "</div>"]
-    if sheet.tables:
-        parts += ['<div class="tables">', *map(_table, sheet.tables), "</div>"]
-    if sheet.notes:
-        parts += ['<ul class="notes">', *(f"<li>{html.escape(note)}</li>" for note in sheet.notes), "</ul>"]
-    return "\n".join([*parts, "</section>"])
+# --- What depends on which runs are chosen ---------------------------------------------------------------------------
 
 
-def _picture(page: Page, picture: Picture) -> str:
-    name, height = html.escape(download_name(picture)), int(picture.figure.layout.height)
-    data = f'data-page="{page.key}" data-picture="{html.escape(picture.key)}" data-name="{name}"'
-    return (
-        f'<figure class="picture{" wide" if picture.wide else ""}">'
-        f"<h3>{html.escape(picture.title)}</h3>"
-        f'<div class="plot" id="plot-{page.key}-{name}" {data} style="height:{height}px"></div>'
-        f"<figcaption>{html.escape(picture.caption)}</figcaption>"
-        '<p class="downloads"><button type="button" data-format="png">PNG</button>'
-        '<button type="button" data-format="svg">SVG</button></p>'
-        "</figure>"
+def _named(choice: Choice) -> str:
+    return " ".join(map(str, choice.places))
+
+
+def _templates(choices: Sequence[Choice]) -> str:
+    """Return the parts that differ from choice to choice, each text once, with the choices that it belongs to."""
+    variants: dict[tuple[str, str], list[str]] = {}
+    for choice in choices:
+        for place, text in _varying(choice):
+            variants.setdefault((place, text), []).append(_named(choice))
+    return "\n".join(
+        f'<template data-of="{place}" data-choices="{",".join(names)}">{text}</template>'
+        for (place, text), names in variants.items()
     )
 
 
-def _table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in table.columns)
-    rows = "".join(
-        f'<tr><th scope="row">{html.escape(first)}</th>'
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in rest)
-        + "</tr>"
-        for first, *rest in table.rows
-    )
-    return (
-        f'<div class="table{" texts" if table.texts else ""}"><h3>{html.escape(table.title)}</h3>'
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f"<p>{html.escape(table.caption)}</p></div>"
-    )
+def _varying(choice: Choice) -> Iterator[tuple[str, str]]:
+    yield from ((f"card-{place}", cards_html([card])) for place, card in zip(choice.places, choice.cards, strict=True))
+    yield "paired-verdicts", table_html(choice.paired) if choice.paired else ""
+    yield "controls-verdicts", table_html(choice.controls) if choice.controls else ""
+    yield "controls-lines", lines_html(choice.control_lines)

@@ -23,8 +23,10 @@ from typing import Annotated, Any
 import typer
 from plotly.io.json import to_json_plotly
 
+from analysis.findings import findings
 from analysis.live import server as live
 from analysis.live.blocks import blocks_of, slots_of
+from analysis.live.runs import Runs
 from analysis.loading import load_run
 from analysis.plots import PAGES, Page
 from tests.analysis.example_run import write_example_run
@@ -43,7 +45,7 @@ class Follower:
     """
 
     def __init__(self, folder: Path, page: Page) -> None:
-        self._runs, self._page = live._Runs([folder], interval_s=0), page
+        self._runs, self._page = Runs([folder], interval_s=0), page
         self._seen: dict[str, Any] = {}
 
     def answer(self) -> int:
@@ -59,7 +61,7 @@ class Follower:
 
 def anew(folder: Path, page: Page) -> int:
     """Read and send everything, and return how many bytes that is."""
-    return len(to_json_plotly(slots_of(blocks_of(page.key, page.build([load_run(folder)])))))
+    return len(to_json_plotly(slots_of(blocks_of(page.key, page.build(findings([load_run(folder)]))))))
 
 
 def timed(function: Callable[[], int]) -> tuple[float, int]:

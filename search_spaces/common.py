@@ -112,6 +112,19 @@ class SearchSpace:
         own = {p.argument or p.name: drawn[p.name] for p in self.own if p.name in drawn}
         return {**shared, "loss": self.loss, "loss_args": own}
 
+    def point_of(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of the parameters with which :meth:`suggest` gave a configuration.
+
+        Raises:
+            KeyError: the configuration lacks one of them.
+        """
+        point: dict[str, Any] = {}
+        for parameter in self.parameters:
+            if parameter.when is None or point[parameter.when[0]] == parameter.when[1]:
+                values = config if parameter in SHARED else config["loss_args"]
+                point[parameter.name] = values[parameter.argument or parameter.name]
+        return point
+
     def describe(self) -> list[str]:
         """Return one line a parameter: name and range."""
         return [parameter.describe() for parameter in self.parameters]

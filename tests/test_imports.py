@@ -28,13 +28,14 @@ ARROWS = {
     "tune.settings": {"search_spaces", "trainables", "tune.records", "tune.storage.url"},
     "tune.run_config": {"trainables.errors", "tune.records"},
     "tune.asked": {
-        *("trainables.errors", "tune.invocation", "tune.records", "tune.run_config", "tune.settings"),
+        *("trainables.errors", "tune.again", "tune.invocation", "tune.records", "tune.run_config", "tune.settings"),
         "tune.storage.url",
     },
     "tune.provenance": {"trainables", "tune.storage.url"},
     "tune.storage": {
         *("trainables", "tune.interruption", "tune.records", "tune.settings", "tune.storage.url", "tune.study"),
     },
+    "tune.again": {"search_spaces", "trainables.errors", "tune.records", "tune.settings"},
     "tune.trials": {"search_spaces", "trainables", "tune.settings"},
     "tune.cluster": {"trainables", "tune.settings", "tune.storage", "tune.trials"},
     "tune.run_file": {
@@ -46,7 +47,8 @@ ARROWS = {
         *("tune.storage", "tune.trials"),
     },
     "tune.execution": {
-        *("trainables", "tune.cluster", "tune.full_disk", "tune.interruption", "tune.opening", "tune.session"),
+        *("trainables", "tune.cluster", "tune.full_disk", "tune.interruption", "tune.opening", "tune.records"),
+        "tune.session",
         *("tune.storage", "tune.study"),
     },
     "tune.loggers": {"search_spaces", "trainables", "tune.records", "tune.storage.url"},

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.errors import UserError
+from tune.again import settings_again
 from tune.invocation import command_line
 from tune.records.schema import RUN_FILE
 from tune.run_config import CONFIRMATION, FIELDS
@@ -27,7 +28,7 @@ from tune.storage.url import check_plain, plain_url
 __all__ = ["Asked", "asked"]
 
 _NO_SETTINGS = {
-    *("context", "config", "resume", "add_loss", "extend", "no_confirm", "tensorboard", "mlflow", "dry_run"),
+    *("context", "config", "again", "resume", "add_loss", "extend", "no_confirm", "tensorboard", "mlflow", "dry_run"),
     *CONFIRMATION,
 }
 _COMMAND_LINE, _ENVIRONMENT, _FILE = "COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP"
@@ -77,15 +78,21 @@ def asked(params: Mapping[str, Any], sources: Mapping[str, str | None]) -> Asked
     confirmation: ConfirmSettings | None = ConfirmSettings(**confirm)
     if params["add_loss"] and not resuming:
         raise UserError("--add-loss gives an existing run a further loss, with --resume; a new run takes --loss")
+    again = params["again"]
+    if again is not None and (resuming or confirm):
+        raise UserError("--again runs one trial and compares nothing; leave out what goes on with a run or confirms it")
     if resuming and params["dry_run"]:
         raise UserError("--dry-run plans a new run; leave it out to go on with one, which says how much time is left")
     if resuming:
         settings = _resumed(params, sources, given)
         confirmation = load_confirm_settings(settings.folder, confirm)
+    elif again is not None:
+        values = {FIELDS.get(option, option): params[option] for option in given}
+        settings = settings_again(again, _settings_of(values), params["output"], params["name"])
     else:
         settings = _new_settings(params)
     settings.validate()
-    if no_confirm or confirmation is None:
+    if no_confirm or again is not None or confirmation is None:
         confirmation = None
     else:
         confirmation.validate(settings.losses)

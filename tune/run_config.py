@@ -28,7 +28,7 @@ CONFIRMATION = {  # options of the confirmation, and their fields in ConfirmSett
     "robustness": "robustness",
 }
 # What is done with a run is said anew each time; it does not belong to the run.
-_NOT_IN_FILES = ("config", "resume", "extend", "add_loss", "dry_run")
+_NOT_IN_FILES = ("again", "config", "resume", "extend", "add_loss", "dry_run")
 _LONGEST = 10**6  # characters of a file that anybody would write
 
 

@@ -85,7 +85,8 @@ def write_run_file(
     if confirmation is not None:  # on record already now, so that a search that is killed knows what was to follow
         run["confirmation"] = {**asdict(confirmation), "history": run.get("confirmation", {}).get("history", [])}
     write_json(path, run)
-    write_config(settings.folder, run)
+    if settings.again is None:  # one trial once more is no search that somebody would repeat
+        write_config(settings.folder, run)
     return len(run["invocations"])
 
 

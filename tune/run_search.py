@@ -194,6 +194,13 @@ def main(
             "others; repeatable",
         ),
     ] = None,
+    again: Annotated[
+        str | None,
+        _going_on(
+            metavar="RUN/TRIAL",
+            help="train one configuration of an earlier run once more, in full, as a run of its own",
+        ),
+    ] = None,
 ) -> int:
     """Tune ArcFace, AdaLoss and softmax on a data set under equal budgets, on this machine or a Ray cluster.
 

@@ -96,6 +96,8 @@ class SearchSettings:
         reference: the loss against which the others are held, or None for ArcFace beside AdaLoss, else the first.
         checkpoint_interval_s: seconds at least between two checkpoints of a trial under way; its end always has one.
         niceness: of the processes of trials, see nice(2); 0 is that of any program.
+        again: where the run is one trial of an earlier one once more: "trial", its folder and id, and "point", what its
+            parameters were; else None.
     """
 
     dataset: str
@@ -122,6 +124,7 @@ class SearchSettings:
     reference: str | None = None
     checkpoint_interval_s: float = 5.0
     niceness: int = 0
+    again: dict[str, Any] | None = None
 
     # A resumed run may move to another machine, but not change what is compared.
     MOVABLE = frozenset(
@@ -192,6 +195,8 @@ class SearchSettings:
         if self.precision not in PRECISIONS:
             raise UserError(f"--precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         check_name(self.name)
+        if self.again is not None and not isinstance(self.again.get("point"), dict):
+            raise UserError(f"again in {self.folder / RUN_FILE} has no point; the file was edited")
         if self.study_storage is not None:
             check_plain(self.study_storage, f"study_storage in {self.folder / RUN_FILE}")
 

@@ -9,10 +9,12 @@ from typing import Any, BinaryIO
 import pandas as pd
 
 from analysis.loading import _TRIAL_COLUMNS, Run, _load_info, _seed_runs, _trials, _winners
-from tune.records import RecordError, checked_records, current_epochs
+from tune.records import RecordError, checked_records, current_epochs, read_json
 from tune.records.schema import (
     EPOCHS_FILE,
     PACKED,
+    PROGRESS_FIELDS,
+    PROGRESS_FILE,
     RUN_FILE,
     SEED_EPOCH_FIELDS,
     SEED_EPOCHS_FILE,
@@ -139,6 +141,8 @@ class FollowedRun:
         self.folder = folder
         self.run: Run | None = None  # as it was when it could last be read
         self.problem: str | None = None
+        self.memo: tuple[Run, Any] | None = None  # what a reader made of a state of the run, and of which
+        self.progress: dict[str, Any] | None = None  # what a search that is under way says of its time
         self._files: dict[Path, FollowedFile] = {}
         self._info: dict[str, Any] | None = None
         self._signatures: dict[str, _Signature | None] = {}
@@ -147,6 +151,7 @@ class FollowedRun:
     def update(self) -> bool:
         """Take in what is new and return whether anything is."""
         run, problem = self.run, self.problem
+        self._look_at_progress()
         try:
             self._read()
             self.problem = None
@@ -184,6 +189,17 @@ class FollowedRun:
                 raise RecordError(file.problem)
         if is_new or any(changed):
             self.run = self._assembled(self._info, losses)
+
+    def _look_at_progress(self) -> None:
+        """Read how long it will take; one that cannot be read says nothing, and everything else is shown."""
+        if self._has_changed(PROGRESS_FILE):
+            self.progress = None
+            try:
+                progress = read_json(self.folder / PROGRESS_FILE)
+                check_fields(PROGRESS_FILE, progress, PROGRESS_FIELDS)
+            except (RecordError, RecursionError):
+                return
+            self.progress = progress
 
     def _has_changed(self, name: str) -> bool:
         """Return whether a file is another one than when this was last asked."""

@@ -4,124 +4,27 @@ The server keeps no state of a reader. Each browser sends what it has (digests o
 """
 
 import errno
-import logging
 import secrets
 import socket
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dash import Dash, Input, Output, State, html, no_update, set_props
+from dash import Dash, Input, Output, State, no_update, set_props
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from analysis.findings import Findings, findings
-from analysis.live.blocks import Block, blocks_of, digest, head_of, slots_of, style_of
-from analysis.live.follow import FollowedRun, runs_in
+from analysis.live.blocks import Block, digest, slots_of, style_of
 from analysis.live.frame import frame, index_page
-from analysis.live.state import state_of
-from analysis.loading import Run
-from analysis.plots import PAGES, Page, Sheet
-from analysis.plots.picture import PassingNote, labels
+from analysis.live.grid import GRID
+from analysis.live.runs import Runs
+from analysis.plots import PAGES, Page
 from tune.records import RecordError
 
 __all__ = ["build_app", "serve"]
 
-_LOG = logging.getLogger(__name__)
 _PAGES = {page.key: page for page in PAGES}
-_PASSING_S = 15.0  # a page that lacks what may come without a new record is drawn again so often
 _PLOTLYJS = "_dash-component-suites/plotly/package_data/plotly.min.js"
-
-
-class _Runs:
-    """The followed runs and the page in view, shared by all browsers that look.
-
-    Args:
-        folders: of the runs, or that hold runs.
-        interval_s: browsers that ask in quick succession make it look at the files once.
-        reference: the loss that the others are held against in runs that have it; None for each run's own.
-    """
-
-    def __init__(self, folders: Iterable[Path], interval_s: float, reference: str | None = None) -> None:
-        self._folders = list(folders)
-        self._reference = reference
-        self._followed: list[FollowedRun] = []
-        self._interval_s = interval_s
-        self._looked = -float("inf")
-        self._lock = threading.Lock()
-        self._start = secrets.token_hex(4)  # a browser that outlives the server has something of another one
-        self._changes = 0
-        self._found: list[Findings] | None = None  # computed once a change, whatever pages are looked at
-        self._blocks: dict[str, list[Block]] = {}
-        self._stale: dict[str, float] = {}  # when to draw a page again that lacks what may have come meanwhile
-
-    def look(self, page: Page) -> tuple[str, list[Block], list[Any], list[Any]]:
-        """Return the version of the records, the page's blocks, the head and the problems."""
-        with self._lock:
-            if time.monotonic() - self._looked > self._interval_s / 2:
-                others = self._follow_what_is_there()
-                changed = [followed.update() for followed in self._followed]  # all of them, whatever the first says
-                if others or any(changed):
-                    self._changes += 1
-                    self._found = None
-                    self._blocks.clear()
-                self._looked = time.monotonic()
-            if page.key in self._blocks and time.monotonic() >= self._stale.get(page.key, float("inf")):
-                del self._blocks[page.key]
-                self._changes += 1
-            if page.key not in self._blocks:
-                self._blocks[page.key] = self._built(page)
-            return f"{self._start}-{self._changes}", self._blocks[page.key], self._head(), self._problems()
-
-    def _follow_what_is_there(self) -> bool:
-        """Return whether other runs are followed than before: a folder of runs gets new ones."""
-        known = {followed.folder: followed for followed in self._followed}
-        folders = runs_in(self._folders)
-        self._followed = [known.get(folder) or FollowedRun(folder) for folder in folders]
-        return list(known) != folders
-
-    def _built(self, page: Page) -> list[Block]:
-        runs = [followed.run for followed in self._followed if followed.run is not None]
-        if not runs:
-            return []
-        try:
-            if self._found is None:
-                self._found = findings([self._as_asked(run) for run in runs])
-            sheet = page.build(self._found)
-        except Exception as error:  # noqa: BLE001  a page that cannot be drawn must not end the others
-            _LOG.exception("the page %r cannot be drawn", page.title)
-            sheet = Sheet(notes=(f"This page cannot be drawn: {type(error).__name__}: {error}",))
-        self._stale.pop(page.key, None)
-        if any(isinstance(note, PassingNote) for note in sheet.notes):
-            self._stale[page.key] = time.monotonic() + _PASSING_S
-        return blocks_of(page.key, sheet)
-
-    def _as_asked(self, run: Run) -> Run:
-        return run.against(self._reference) if self._reference in run.losses else run
-
-    def _head(self) -> list[Any]:
-        shown = [(followed, followed.run) for followed in self._followed if followed.run is not None]
-        runs = [run for _, run in shown]
-        names = [_name_of(run, label) for run, label in zip(runs, labels(runs), strict=True)]
-        now = time.time()
-        return head_of([(n, state_of(followed, run, now)) for n, (followed, run) in zip(names, shown, strict=True)])
-
-    def _problems(self) -> list[Any]:
-        texts = []
-        for followed in self._followed:
-            if followed.problem is not None:
-                kept = "; shown as it was before" if followed.run is not None else "; nothing to show of it yet"
-                texts.append(f"{followed.problem}{kept}")
-            if followed.run is not None and self._reference is not None and self._reference not in followed.run.losses:
-                losses = ", ".join(followed.run.losses)
-                texts.append(f"{followed.folder}: --reference {self._reference} is none of its losses ({losses})")
-        return [html.P(text, className="problem") for text in texts]
-
-
-def _name_of(run: Run, label: str) -> str:
-    return f"{label} (a part of the training images)" if run.info["dataset"]["partial"] else label
 
 
 def build_app(folders: Sequence[Path], interval_s: float, reference: str | None = None) -> Dash:
@@ -132,7 +35,7 @@ def build_app(folders: Sequence[Path], interval_s: float, reference: str | None 
         interval_s: seconds between updates.
         reference: the loss that the others are held against in runs that have it; None for each run's own.
     """
-    runs = _Runs(folders, interval_s, reference)
+    runs = Runs(folders, interval_s, reference)
     app = Dash(
         __name__,
         title="Losses compared, live",
@@ -149,30 +52,54 @@ def build_app(folders: Sequence[Path], interval_s: float, reference: str | None 
         Output("seen", "data"),
         Input("tick", "data"),
         Input("address", "hash"),
+        Input("left-out", "data"),
+        Input("opened", "data"),
         State("seen", "data"),
     )
-    def refresh(tick: float | None, address: str | None, seen: dict[str, Any] | None) -> Any:
+    def refresh(
+        tick: float | None, address: str | None, left_out: Any, opened: Any, seen: dict[str, Any] | None
+    ) -> Any:
         page = _PAGES.get((address or "").removeprefix("#"), PAGES[0])
         set_props("beat", {"data-beat": secrets.token_hex(4)})
-        return _bring_up_to_date(page, runs, seen or {})
+        return _bring_up_to_date(page, runs, seen or {}, _texts(left_out), next(iter(_texts([opened])), None))
+
+    @app.callback(Output("opened", "data"), Input(GRID, "selectedRows"), prevent_initial_call=True)  # type: ignore[untyped-decorator]
+    def open_trial(selected: Any) -> Any:
+        row = selected[0] if isinstance(selected, list) and selected else None
+        return row.get("id") if isinstance(row, dict) else no_update
 
     app.server.wsgi_app = _Policed(app.server.wsgi_app, [script_hash, *app.csp_hashes()])
     return app
 
 
-def _bring_up_to_date(page: Page, runs: _Runs, seen: dict[str, Any]) -> Any:
+def _texts(values: Any) -> list[str]:
+    """Return the texts among what a browser sent."""
+    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
+
+
+def _bring_up_to_date(
+    page: Page, runs: Runs, seen: dict[str, Any], left_out: Sequence[str] = (), opened: str | None = None
+) -> Any:
     """Send a browser what differs from what it has, and return what it has then."""
-    version, blocks, head, problems = runs.look(page)
-    around = {name: digest(children) for name, children in (("head", head), ("problems", problems))}
-    for name, children in (("head", head), ("problems", problems)):
+    look = runs.look(page, frozenset(left_out), opened)
+    parts: dict[str, dict[str, Any]] = {
+        "head": {"children": look.head},
+        "problems": {"children": look.problems},
+        "choices": {"data-choices": look.choices},
+        "detail": {"children": look.detail},
+    }
+    around = {name: digest(properties) for name, properties in parts.items()}
+    for name, properties in parts.items():
         if seen.get("around", {}).get(name) != around[name]:
-            set_props(name, {"children": children})
+            set_props(name, properties)
     same_page = seen.get("page") == page.key
-    if same_page and seen["version"] == version:
+    if same_page and seen["version"] == look.version:
         return no_update if seen["around"] == around else {**seen, "around": around}
-    updated = _update_slots(blocks, seen["slots"], seen["free"]) if same_page else None
-    slots, free = updated or _new_slots(page, blocks)
-    return {"page": page.key, "version": version, "around": around, "slots": slots, "free": free}
+    # A table of trials of other runs, or of another server, is another one.
+    is_continued = same_page and seen["version"].rpartition("-")[0] == look.version.rpartition("-")[0]
+    updated = _update_slots(look.blocks, seen["slots"], seen["free"], is_continued) if same_page else None
+    slots, free = updated or _new_slots(page, look.blocks)
+    return {"page": page.key, "version": look.version, "around": around, "slots": slots, "free": free}
 
 
 def _new_slots(page: Page, blocks: Sequence[Block]) -> tuple[dict[str, list[Any]], list[int]]:
@@ -184,7 +111,7 @@ def _new_slots(page: Page, blocks: Sequence[Block]) -> tuple[dict[str, list[Any]
 
 
 def _update_slots(
-    blocks: Sequence[Block], seen: Mapping[str, list[Any]], free: Sequence[int]
+    blocks: Sequence[Block], seen: Mapping[str, list[Any]], free: Sequence[int], is_continued: bool
 ) -> tuple[dict[str, list[Any]], list[int]] | None:
     """Send what differs, and return the new slots; None where there are not enough of them.
 
@@ -192,6 +119,7 @@ def _update_slots(
         blocks: of the page.
         seen: the slot, position and digests of the parts of each block that the browser has.
         free: slots that are empty.
+        is_continued: whether what the browser has is an earlier state of the same, not of another server's or choice.
     """
     keys = {block.key for block in blocks}
     gone = [slot for key, (slot, _, _) in seen.items() if key not in keys]
@@ -209,9 +137,10 @@ def _update_slots(
             slot, old_position, digests = seen[block.key]
             if old_position != position:
                 set_props(f"slot-{slot}", {"style": style_of(block, position)})
-            for part, properties in block.parts.items():
-                if digests.get(part) != block.digests[part]:
-                    set_props(part, properties)
+            for part in block.parts:
+                has = digests.get(part) if is_continued or block.rows is None else None
+                if has != block.digests[part]:
+                    set_props(part, block.update_of(part, has))
         slots[block.key] = [slot, position, block.digests]
     return slots, free
 

@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.arms import name_of
 from analysis.formatting import percent
 from analysis.live.follow import FollowedRun
+from analysis.live.stages import Stage, stages_of, time_left
 from analysis.loading import Run
 from analysis.plots.bands import best_trial
 from tune.records.roles import ADAPTIVE
@@ -32,6 +33,8 @@ class State:
         last_record_time: unix time of the newest line, None before the first.
         rows: one a loss, with `columns`.
         confirmation: a sentence, or "" where there is none.
+        stages: that it was asked for.
+        time_left: in words, "" where nobody knows.
     """
 
     word: str
@@ -39,6 +42,8 @@ class State:
     last_record_time: float | None
     rows: tuple[tuple[str, ...], ...]
     confirmation: str
+    stages: tuple[Stage, ...] = ()
+    time_left: str = ""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -56,15 +61,20 @@ def state_of(followed: FollowedRun, run: Run, now: float) -> State:
         now: unix time.
     """
     last = followed.last_record_time()
-    complete = _search_complete(run) and _confirmation_complete(run)
+    if followed.memo is None or followed.memo[0] is not run:  # of all that changes with its records alone
+        is_complete = _search_complete(run) and _confirmation_complete(run)
+        followed.memo = (run, (is_complete, tuple(_row(run, loss) for loss in run.losses), tuple(stages_of(run))))
+    complete, rows, stages = followed.memo[1]
     alive = not complete and not _interrupted(followed, run) and _shows_life(run, last, now)
     alive = alive or is_locked(run.folder / ".lock")
     return State(
         word=_word(followed, run, complete=complete, alive=alive),
         alive=alive,
         last_record_time=last,
-        rows=tuple(_row(run, loss) for loss in run.losses),
+        rows=rows,
         confirmation=_confirmation(run, alive=alive),
+        stages=stages,
+        time_left=time_left(followed.progress, now) if alive else "",
     )
 
 

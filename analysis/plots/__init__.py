@@ -12,11 +12,13 @@ from analysis.plots.picture import Page, Picture, Sheet, Table, download_name
 from analysis.plots.robustness import build_robustness
 from analysis.plots.search import build_search
 from analysis.plots.style import GRAPH_CONFIG
+from analysis.plots.trials import build_trials
 
 __all__ = ["GRAPH_CONFIG", "PAGES", "Page", "Picture", "Sheet", "Table", "download_name"]
 
 PAGES: tuple[Page, ...] = (
     Page("overview", "Overview", build_overview),
+    Page("trials", "Trials", build_trials),
     Page("curves", "Learning curves", build_curves),
     Page("margins", "Margins", build_margins),
     Page("search", "Search", build_search),

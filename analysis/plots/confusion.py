@@ -50,7 +50,12 @@ def confusion_matrices(named_run: NamedRun) -> Iterator[Picture | str]:
         key = slug("confusion", named_run.slug, arm)
         figure = _figure(key, counts, names, highest)
         yield Picture(
-            key, f"{arm_name(arm)}: {title}", _caption(counts, names, seeds), figure, wide=len(names) > _MOST_NARROW
+            key,
+            f"{arm_name(arm)}: {title}",
+            _caption(counts, names, seeds),
+            figure,
+            wide=len(names) > _MOST_NARROW,
+            arm=arm,
         )
 
 

@@ -17,7 +17,7 @@ from analysis.plots.style import arm_name, new_figure, percent, shown
 from analysis.plots.tables import verdict_table
 from tune.records.roles import ADAPTIVE, CONTROLS
 
-__all__ = ["build_controls", "control_accuracies", "control_differences", "control_margins"]
+__all__ = ["build_controls", "control_accuracies", "control_differences", "control_lines", "control_margins"]
 
 
 _MADE_OF = (ADAPTIVE, "arcface")  # the losses of which controls are variants
@@ -27,9 +27,13 @@ def build_controls(all_found: Sequence[Findings]) -> Sheet:
     """Return the page: what the controls say, then the pictures."""
     sheet = collect(all_found, control_accuracies, control_differences, control_margins)
     runs = named(all_found)
-    lines = [f"{run.prefix}{run.found.adaptivity}" for run in runs if run.found.adaptivity]
     table = verdict_table(runs, "control")
-    return replace(sheet, lines=tuple(lines), tables=(table,) if table else ())
+    return replace(sheet, lines=control_lines(runs), tables=(table,) if table else ())
+
+
+def control_lines(runs: Sequence[NamedRun]) -> tuple[str, ...]:
+    """Return what the controls of each run say."""
+    return tuple(f"{run.prefix}{run.found.adaptivity}" for run in runs if run.found.adaptivity)
 
 
 def _arms(run: Run) -> list[str]:

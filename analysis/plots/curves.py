@@ -12,8 +12,9 @@ from analysis.plots.bands import SeedCurves, add_band, curves_of_role, curves_of
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect, named, slug
 from analysis.plots.style import GREY, INK, arm_name, log_ticks, new_figure, percent, shown
 from analysis.plots.tables import speed_table
+from analysis.trials import TrialDetail
 
-__all__ = ["build_curves", "comparison_curves", "loss_curves"]
+__all__ = ["build_curves", "comparison_curves", "loss_curves", "trial_curve"]
 
 
 def build_curves(all_found: Sequence[Findings]) -> Sheet:
@@ -52,7 +53,7 @@ def loss_curves(named_run: NamedRun) -> Iterator[Picture | str]:
             _add_pair(figure, curves, named_run.look(loss).colour, "loss", row=2)
             _scale_losses(figure)
         figure.update_xaxes(title_text="epoch", row=len(panels))
-        yield Picture(key, title, " ".join(filter(None, [_what(curves), _gap(curves), tested])), figure)
+        yield Picture(key, title, " ".join(filter(None, [_what(curves), _gap(curves), tested])), figure, arm=loss)
 
 
 def _scale_losses(figure: go.Figure) -> None:
@@ -177,3 +178,43 @@ def _source(curves: SeedCurves) -> str:
     if curves.source == "trial":
         return "best trial, one run"
     return f"{curves.seeds} seeds" if curves.seeds > 1 else "one seed"
+
+
+def trial_curve(named_run: NamedRun, detail: TrialDetail) -> go.Figure | None:
+    """Return accuracy and margin of one trial by epoch; None before its first epoch."""
+    if not detail.curve:
+        return None
+    x = [epoch for epoch, _, _ in detail.curve]
+    colour = named_run.look(detail.row.loss).colour
+    figure = new_figure(slug("trial", named_run.slug, detail.row.trial_id), height=260)
+    figure.add_trace(
+        go.Scatter(
+            x=x,
+            y=[None if accuracy is None else round(100 * accuracy, 4) for _, accuracy, _ in detail.curve],
+            mode="lines+markers",
+            name="val. accuracy",
+            line={"color": colour, "width": 2.4},
+            marker={"color": colour, "size": 5},
+            hovertemplate="epoch %{x}: %{y:.2f} %<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title_text="epoch")
+    figure.update_layout(yaxis={"title": {"text": "val. accuracy (%)"}}, showlegend=False)
+    margins = [margin for _, _, margin in detail.curve]
+    if any(margin is not None for margin in margins):
+        figure.add_trace(
+            go.Scatter(
+                x=x,
+                y=margins,
+                mode="lines",
+                name="margin",
+                line={"color": GREY, "width": 1.8, "dash": "dot"},
+                yaxis="y2",
+                hovertemplate="epoch %{x}: margin %{y:.3f} rad<extra></extra>",
+            )
+        )
+        second = {"title": {"text": "margin (rad)"}, "overlaying": "y", "side": "right", "showgrid": False}
+        figure.update_layout(
+            yaxis2={**second, "automargin": True, "rangemode": "tozero", "tickmode": "auto"}, showlegend=True
+        )
+    return figure

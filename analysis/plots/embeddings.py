@@ -46,7 +46,9 @@ def angle_histograms(named_run: NamedRun) -> Iterator[Picture | str]:
     limits = _limits([table for tables, _ in drawn.values() for table in tables.values()])
     for arm, (tables, seeds) in drawn.items():
         key, colour = slug("angles", named_run.slug, arm), named_run.look(arm).colour
-        yield Picture(key, f"{arm_name(arm)}: {title}", _caption(tables, seeds), _figure(key, colour, tables, limits))
+        yield Picture(
+            key, f"{arm_name(arm)}: {title}", _caption(tables, seeds), _figure(key, colour, tables, limits), arm=arm
+        )
 
 
 def _limits(tables: list[dict[str, Counts]]) -> list[float]:

@@ -74,7 +74,9 @@ def margin_trajectories(named_run: NamedRun) -> Iterator[Picture | str]:
         if rows == 2:
             figure.update_yaxes(title_text="accuracy (%)", row=2)
         figure.update_xaxes(title_text="epoch", row=rows)
-        yield Picture(key, f"{arm_name(loss)} on {named_run.label}: margin and accuracy", _caption(curve), figure)
+        yield Picture(
+            key, f"{arm_name(loss)} on {named_run.label}: margin and accuracy", _caption(curve), figure, arm=loss
+        )
 
 
 def _add_fixed(figure: go.Figure, named_run: NamedRun, curves: SeedCurves, last: int) -> float:
@@ -170,6 +172,7 @@ def class_margins(named_run: NamedRun) -> Iterator[Picture | str]:
             f"({plain(names[int(last.argmin())], 30)}) and the largest {last.max():.3f} rad "
             f"({plain(names[int(last.argmax())], 30)}).",
             figure,
+            arm=loss,
         )
 
 

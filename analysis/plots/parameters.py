@@ -112,7 +112,7 @@ def importances(named_run: NamedRun, studies: dict[str, LossTrials]) -> Iterator
             showgrid=False,
         )
         figure.update_layout(bargap=0.25, legend_traceorder="reversed", showlegend=True)
-        yield Picture(key, title, _importance_caption(trials, early, final, grace), figure)
+        yield Picture(key, title, _importance_caption(trials, early, final, grace), figure, arm=loss)
 
 
 def _importance_caption(
@@ -172,6 +172,7 @@ def parallel_coordinates(named_run: NamedRun, studies: dict[str, LossTrials]) ->
             "A line is a trial, drawn from top to bottom. Strong lines: the best tenth of the finished."
             f"{_thinning(trials)}",
             figure,
+            arm=loss,
         )
 
 
@@ -287,6 +288,7 @@ def slices(named_run: NamedRun, studies: dict[str, LossTrials]) -> Iterator[Pict
             "Validation accuracy in a trial's last epoch, on a scale of the errors. Stopped trials are lower for being "
             f"short too; failed ones lie at chance, {100 * run.chance:.1f} %.{_thinning(trials)}",
             figure,
+            arm=loss,
         )
 
 

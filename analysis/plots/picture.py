@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import plotly.graph_objects as go
 
 from analysis.arms import Look, looks_of
+from analysis.cards import Card
 from analysis.findings import Findings
 from analysis.loading import Run
 
@@ -36,6 +37,8 @@ class Picture:
         caption: plain text; what to see.
         figure: with a height and no width.
         wide: wants the whole width of the page.
+        run: slug of the run that it shows, "" where it shows several.
+        arm: that it shows, "" where it shows several.
     """
 
     key: str
@@ -43,6 +46,8 @@ class Picture:
     caption: str
     figure: go.Figure
     wide: bool = False
+    run: str = ""
+    arm: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class Table:
         columns: heads.
         rows: as many cells each.
         texts: whether cells are words, read from the left, and not numbers.
+        runs: slug of the run of each row, () where rows are not of runs.
+        arms: that each row is about, likewise.
     """
 
     key: str
@@ -64,6 +71,8 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     texts: bool = False
+    runs: tuple[str, ...] = ()
+    arms: tuple[tuple[str, ...], ...] = ()
 
 
 class PassingNote(str):
@@ -79,12 +88,16 @@ class Sheet:
         pictures: that can be drawn from what is there.
         tables: of what a picture would not show better.
         notes: a sentence for each picture that cannot, saying why.
+        cards: runs at a glance, above everything else.
+        trials: of each run, by its name and slug, for a table that can be sorted and searched.
     """
 
     lines: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
     notes: tuple[str, ...] = ()
+    cards: tuple[Card, ...] = ()
+    trials: "tuple[NamedRun, ...]" = ()
 
 
 @dataclass(frozen=True)
@@ -155,7 +168,12 @@ def labels(runs: Sequence[Run]) -> list[str]:
 
 def collect(all_found: Sequence[Findings], *makers: Callable[[NamedRun], Iterable[Picture | str]]) -> Sheet:
     """Let each maker draw each run; texts among what they yield are notes."""
-    parts = [part for run in named(all_found) for make in makers for part in make(run)]
+    parts = [
+        replace(part, run=run.slug) if isinstance(part, Picture) else part
+        for run in named(all_found)
+        for make in makers
+        for part in make(run)
+    ]
     notes = dict.fromkeys(part for part in parts if isinstance(part, str))  # each once, in order
     return Sheet(pictures=tuple(part for part in parts if isinstance(part, Picture)), notes=tuple(notes))
 

@@ -32,7 +32,9 @@ GRAPH_CONFIG: dict[str, Any] = {
     "displaylogo": False,
     "responsive": True,
     "scrollZoom": False,
-    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "toImage"],  # PNG and SVG are buttons of the page
+    # PNG and SVG are buttons of the page; nothing of it is sent to anybody.
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "toImage", "sendChartToCloud"],
+    "plotlyServerURL": "",
 }
 
 

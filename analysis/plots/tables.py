@@ -35,6 +35,8 @@ def accuracy_table(runs: list[NamedRun]) -> Table:
         "seeds; failed runs count at chance.",
         ("loss", "search (val.)", "tuned (test)", "untuned (test)"),
         tuple(rows),
+        runs=tuple(run.slug for run in runs for _ in run.run.losses),
+        arms=tuple((loss,) for run in runs for loss in run.run.losses),
     )
 
 
@@ -76,11 +78,21 @@ def budget_table(runs: list[NamedRun]) -> Table:
             *("runs", "their epochs", "their time"),
         ),
         tuple(rows),
+        runs=tuple(run.slug for run in runs for _ in run.found.spent),
+        arms=tuple((spent.name,) for run in runs for spent in run.found.spent),
     )
 
 
 def verdict_table(runs: list[NamedRun], *kinds: Kind) -> Table | None:
     """Return the comparisons of some kinds, p corrected over all runs; None without any."""
+    shown = [
+        (run, verdict, verdict.result)
+        for run in runs
+        for verdict in run.found.verdicts
+        if verdict.kind in kinds and verdict.result is not None
+    ]
+    if not shown:
+        return None
     rows = [
         (
             f"{run.prefix}{arm_name(verdict.first)} - {arm_name(verdict.second)}",
@@ -93,12 +105,8 @@ def verdict_table(runs: list[NamedRun], *kinds: Kind) -> Table | None:
             str(result.n),
             verdict.decision,
         )
-        for run in runs
-        for verdict in run.found.verdicts
-        if verdict.kind in kinds and (result := verdict.result) is not None
+        for run, verdict, result in shown
     ]
-    if not rows:
-        return None
     return Table(
         "verdicts",
         "Verdicts",
@@ -106,12 +114,15 @@ def verdict_table(runs: list[NamedRun], *kinds: Kind) -> Table | None:
         "corrected over all data sets; share of seeds on which the first is ahead.",
         ("comparison", "pp", "t interval", "BCa interval", "p_holm", "P(A>B)", "n", "verdict"),
         tuple(rows),
+        runs=tuple(run.slug for run, _, _ in shown),
+        arms=tuple((verdict.first, verdict.second) for _, verdict, _ in shown),
     )
 
 
 def speed_table(runs: list[NamedRun]) -> Table | None:
     """Return after how many epochs and seconds each loss reaches fixed accuracies; None where no seed is validated."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    about: list[tuple[str, str]] = []
     derived = []
     for run in runs:
         speed = run.found.speed
@@ -119,6 +130,8 @@ def speed_table(runs: list[NamedRun]) -> Table | None:
             continue
         derived += [run.label] if speed.derived else []
         reached = {arrival.threshold for arrival in speed.arrivals if arrival.reached}
+        arrivals = [arrival for arrival in speed.arrivals if arrival.threshold in reached]
+        about += [(run.slug, arrival.loss) for arrival in arrivals]
         rows += [
             (
                 f"{run.prefix}{percent(arrival.threshold)}, {arm_name(arrival.loss)}",
@@ -126,8 +139,7 @@ def speed_table(runs: list[NamedRun]) -> Table | None:
                 "never" if arrival.epochs is None else f"{arrival.epochs:g}",
                 "-" if arrival.seconds is None else duration(arrival.seconds),
             )
-            for arrival in speed.arrivals
-            if arrival.threshold in reached
+            for arrival in arrivals
         ]
     if not rows:
         return None
@@ -139,6 +151,8 @@ def speed_table(runs: list[NamedRun]) -> Table | None:
         f"median epochs and training time until then; a seed that never does counts as longer than any.{how}",
         ("accuracy, loss", "seeds", "epochs", "time"),
         tuple(rows),
+        runs=tuple(run for run, _ in about),
+        arms=tuple((loss,) for _, loss in about),
     )
 
 

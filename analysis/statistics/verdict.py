@@ -21,7 +21,7 @@ from analysis.statistics.stats import (
     smallest_p,
 )
 
-__all__ = ["Decision", "Verdict", "equivalence_bound", "verdicts"]
+__all__ = ["Comparison", "Decision", "Verdict", "comparisons", "equivalence_bound", "judged", "verdicts"]
 
 Decision = Literal["better", "worse", "equivalent", "inconclusive"]
 
@@ -100,21 +100,7 @@ def verdicts(runs: Sequence[Run]) -> list[Verdict]:
     With fewer than 6 seeds everything is inconclusive: the exact test cannot reach 0.05, and a spread estimated from so
     few is no ground to call anything equivalent either.
     """
-    matches = [match for run in runs for match in _matches(run)]
-    results = [paired_difference(match.differences) if len(match.differences) else None for match in matches]
-    adjusted: dict[int, tuple[float, int]] = {}
-    for question in dict.fromkeys(match.question for match in matches):
-        family = [
-            (i, result.p)
-            for i, (match, result) in enumerate(zip(matches, results, strict=True))
-            if result and match.question == question
-        ]
-        corrected = holm([p for _, p in family])
-        adjusted |= {i: (p, len(family)) for (i, _), p in zip(family, corrected, strict=True)}
-    return [
-        _verdict(match, result, *adjusted.get(i, (None, 0)))
-        for i, (match, result) in enumerate(zip(matches, results, strict=True))
-    ]
+    return judged([comparison for run in runs for comparison in comparisons(run)])
 
 
 @dataclass(frozen=True)
@@ -169,7 +155,41 @@ def _match(run: Run, pair: Pair) -> _Match:
     return _Match(run, pair.kind, first, second, seeds, tuple(notes))
 
 
-def _verdict(match: _Match, result: PairedDifference | None, p_holm: float | None, family: int) -> Verdict:
+@dataclass(frozen=True)
+class Comparison:
+    """Two arms of a run, and what their seeds say whatever else is compared: all of a verdict that takes time."""
+
+    match: _Match
+    result: PairedDifference | None
+    images_too: ImagesToo | None
+    correlation: float | None
+
+
+def comparisons(run: Run) -> list[Comparison]:
+    """Return every comparison of a run, the primary ones first; :func:`judged` makes verdicts of them."""
+    return [
+        Comparison(
+            match,
+            paired_difference(match.differences) if len(match.differences) else None,
+            _images_too(match),
+            correlation(match.seeds["accuracy_a"], match.seeds["accuracy_b"]),
+        )
+        for match in _matches(run)
+    ]
+
+
+def judged(compared: Sequence[Comparison]) -> list[Verdict]:
+    """Return the verdicts of comparisons that are looked at together: p is corrected over those of a question."""
+    adjusted: dict[int, tuple[float, int]] = {}
+    for question in dict.fromkeys(comparison.match.question for comparison in compared):
+        family = [(i, c.result.p) for i, c in enumerate(compared) if c.result and c.match.question == question]
+        corrected = holm([p for _, p in family])
+        adjusted |= {i: (p, len(family)) for (i, _), p in zip(family, corrected, strict=True)}
+    return [_verdict(comparison, *adjusted.get(i, (None, 0))) for i, comparison in enumerate(compared)]
+
+
+def _verdict(comparison: Comparison, p_holm: float | None, family: int) -> Verdict:
+    match, result = comparison.match, comparison.result
     bound = equivalence_bound(match.run.dataset)
     decision: Decision = "inconclusive"
     needed = None
@@ -188,8 +208,8 @@ def _verdict(match: _Match, result: PairedDifference | None, p_holm: float | Non
         pairs=tuple(int(pair) for pair in match.seeds["pair"]),
         differences=tuple(float(difference) for difference in match.differences),
         result=result,
-        images_too=_images_too(match),
-        correlation=correlation(match.seeds["accuracy_a"], match.seeds["accuracy_b"]),
+        images_too=comparison.images_too,
+        correlation=comparison.correlation,
         p_holm=p_holm,
         family=family,
         bound=bound,

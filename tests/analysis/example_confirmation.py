@@ -97,11 +97,12 @@ class ConfirmationWriter:
     def _half_trained(self) -> None:
         loss, (_, config) = next(iter(self.winners.items()))
         shape = shape_of(self.example, loss, config, self.example.best)
+        self.example.take_slot()
         for row in epochs_of_run(self.example, shape, self.example.max_epochs, validated=False)[
             : self.example.max_epochs // 2
         ]:
             run_id = f"winner-{loss}-{200_000 + self.seeds}"
-            self.epochs.append({"run_id": run_id, "time": self.example.now(row["seconds"]), **row})
+            self.epochs.append({"run_id": run_id, **self.example.place(row["seconds"]), **row})
 
     def _draw(self, draw: int) -> None:
         """Write one random draw of every loss and of the gated ArcFace: shared values equal, no early stopping."""
@@ -128,13 +129,14 @@ class ConfirmationWriter:
     ) -> list[dict[str, Any]]:
         """Return the epochs of a run, and append them as they happen."""
         shape = shape_of(self.example, loss, config, final)
+        self.example.take_slot()
         curve = epochs_of_run(self.example, shape, self.example.max_epochs, validated=validated)
         for row in curve:
             steps = {}
             if run_id.startswith("winner-adaloss"):
                 spread = self.example.rng.normal(0, 0.004, STEPS_PER_EPOCH)
                 steps = {"margin_steps_rad": np.clip(row["margin_rad"] + spread, 0, None).tolist()}
-            self.epochs.append({"run_id": run_id, "time": self.example.now(row["seconds"]), **row, **steps})
+            self.epochs.append({"run_id": run_id, **self.example.place(row["seconds"]), **row, **steps})
         return curve
 
     def _common(

@@ -14,6 +14,7 @@ from tests.analysis.example_study import write_study
 from tune.records import LossRecords, write_json
 from tune.search.rungs import Rungs
 
+NODES = ("10.0.0.1", "10.0.0.2")
 START_TIME = 1_760_000_000.0  # unix time at which every example begins
 
 CLASSES = {
@@ -60,7 +61,8 @@ class Example:
     losses: tuple[str, ...]
     max_epochs: int
     rng: np.random.Generator
-    time: float = START_TIME
+    clocks: list[float] = field(default_factory=lambda: [START_TIME] * len(NODES))  # of slots, one a node
+    slot: int = 0
     finished: list[tuple[str, int, float, dict[str, Any]]] = field(default_factory=list)  # loss, number, accuracy, ...
 
     def __post_init__(self) -> None:
@@ -69,9 +71,18 @@ class Example:
         self.classes = CLASSES.get(self.dataset, tuple(str(number) for number in range(10)))
         self.chance = 1 / len(self.classes)
 
-    def now(self, seconds: float) -> float:
-        self.time += seconds
-        return self.time
+    @property
+    def time(self) -> float:
+        return max(self.clocks)
+
+    def place(self, seconds: float) -> dict[str, Any]:
+        """Return when and where an epoch ends that takes so long."""
+        self.clocks[self.slot] += seconds
+        return {"time": self.clocks[self.slot], "node_ip": NODES[self.slot]}
+
+    def take_slot(self) -> None:
+        """Let what comes run where it is free first."""
+        self.slot = min(range(len(self.clocks)), key=self.clocks.__getitem__)
 
 
 # --- Training runs ---------------------------------------------------------------------------------------------------
@@ -184,6 +195,7 @@ def write_search(example: Example, loss: str, trials: int, grace: int, finished:
         breaks = number == 4  # one trial of each loss diverges
         running = not finished and number == trials - 1
         trial_id = f"{loss}-{number:04d}"
+        example.take_slot()
         records.event(trial_id, "started", config=config)
         values: dict[int, float] = {}
         shape = shape_of(example, loss, config, quality(example, config))
@@ -191,7 +203,7 @@ def write_search(example: Example, loss: str, trials: int, grace: int, finished:
         for row in epochs_of_run(example, shape, example.max_epochs, validated=True):
             if breaks and row["epoch"] == 2:
                 row |= {"val_accuracy": math.nan, "val_loss": math.nan, "train_loss": math.nan}
-            records.epoch(trial_id, {**row, "time": example.now(row["seconds"])})
+            records.epoch(trial_id, {**row, **example.place(row["seconds"])})
             if breaks and row["epoch"] == 2:
                 event = "failed"
                 rungs.diverged(number, 2)

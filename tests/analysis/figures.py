@@ -3,7 +3,7 @@
 import json
 import re
 
-from analysis.live import server as live
+from analysis.live.runs import Runs
 from analysis.plots import PAGES
 
 
@@ -15,12 +15,12 @@ def figures_of_page(html):
 
 def figures_of_live(folder):
     """The figures of the live page, likewise."""
-    runs = live._Runs([folder], interval_s=0)
+    runs = Runs([folder], interval_s=0)
     figures = {}
     for page in PAGES:
-        _, blocks, _, problems = runs.look(page)
-        assert problems == []
-        for block in blocks:
+        look = runs.look(page)
+        assert look.problems == []
+        for block in look.blocks:
             for properties in block.parts.values():
                 if "data-figure" in properties:
                     key = block.key.removeprefix(f"{page.key}-picture-")

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from tests.analysis.example_run import write_example_run
+from tune.records import LossRecords
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -17,6 +18,8 @@ HOSTILE = (
     "x" * 300,
     "\u202eright to left\n\n<br>new line\x00",
 )
+
+TRIAL = "arcface-'\"<i onload=alert(7)>"
 
 
 def write_hostile_run(folder: Path) -> Path:
@@ -39,4 +42,9 @@ def write_hostile_run(folder: Path) -> Path:
         "hardware": {"cpu": "<b>", "cpus": "<i>", "gpus": [{"name": "</script>"}]},
     }
     path.write_text(json.dumps(info))
+    records = LossRecords(run / "arcface")
+    config = {"loss": "arcface", "<img src=x onerror=alert(6)>": "<b>&amp;</b>", "loss_args": {"</script>": HOSTILE[1]}}
+    records.event(TRIAL, "started", config=config)
+    records.epoch(TRIAL, {"epoch": 1, "val_accuracy": 0.5, "seconds": 1.0, "node_ip": HOSTILE[0]})
+    records.event(TRIAL, "failed", error="\n".join(HOSTILE))
     return run

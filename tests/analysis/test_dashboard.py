@@ -186,10 +186,10 @@ def test_every_picture_becomes_a_png_file_of_its_size(command, small_run, tmp_pa
     monkeypatch.setenv("BROWSER_PATH", browser_path())
     folder = tmp_path / "pictures"
     code, out, _ = command(small_run, "--png", folder)
-    assert (code, out) == (0, f"6 pictures: {folder}\n")
+    assert (code, out) == (0, f"7 pictures: {folder}\n")
     names = {path.name for path in folder.iterdir()}
-    assert {"best-so-far-digits.png", "curves-digits-arcface.png", "rungs-digits.png"} <= names
-    assert len(names) == 6
+    assert {"best-so-far-digits.png", "curves-digits-arcface.png", "rungs-digits.png", "timeline-digits.png"} <= names
+    assert len(names) == 7
     for path in folder.iterdir():
         content = path.read_bytes()
         assert content.startswith(b"\x89PNG")

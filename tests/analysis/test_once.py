@@ -9,24 +9,24 @@ from rich.console import Console
 
 import analysis.findings
 from analysis import compare, dashboard
-from analysis.live import server as live
+from analysis.live.runs import Runs
 from analysis.plots import PAGES
 from tune import report
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The calls of `verdicts`, from wherever in the analysis."""
-    original, seen = analysis.findings.verdicts, []
+    """The calls of `comparisons`, from wherever in the analysis."""
+    original, seen = analysis.findings.comparisons, []
 
     @wraps(original)
-    def counted(runs):
-        seen.append([run.folder for run in runs])
-        return original(runs)
+    def counted(run):
+        seen.append([run.folder])
+        return original(run)
 
     for name, module in list(sys.modules.items()):
-        if name.startswith("analysis.") and getattr(module, "verdicts", None) is original:
-            monkeypatch.setattr(module, "verdicts", counted)
+        if name.startswith("analysis.") and getattr(module, "comparisons", None) is original:
+            monkeypatch.setattr(module, "comparisons", counted)
     return seen
 
 
@@ -60,7 +60,7 @@ def test_a_page(folder, calls, called, tmp_path):
 
 
 def test_the_live_page_once_for_each_change(folder, calls):
-    runs = live._Runs([folder], interval_s=0)
+    runs = Runs([folder], interval_s=0)
     for _ in range(2):
         for page in PAGES:
             runs.look(page)

@@ -9,7 +9,7 @@ import pytest
 
 from analysis import compare, dashboard
 from analysis.findings import load_findings
-from analysis.live import server as live
+from analysis.live.runs import Runs
 from analysis.loading import load_run
 from analysis.plots import PAGES
 from tune.records import RecordError
@@ -106,17 +106,17 @@ def test_the_pages_have_the_reference_that_is_asked_for(run, called, tmp_path):
     assert called(dashboard.main, folder, "--html", target, "--reference", "adaloss")[0] == 0
     assert "ArcFace - AdaLoss = -2.00 pp" in target.read_text()
     assert "The reference was changed to AdaLoss" in target.read_text()
-    _, blocks, _, problems = live._Runs([folder], 0, "adaloss").look(PAGES[0])
-    assert "ArcFace - AdaLoss = -2.00 pp" in str(blocks[0].component)
-    assert problems == []
+    look = Runs([folder], 0, "adaloss").look(PAGES[0])
+    assert "ArcFace - AdaLoss = -2.00 pp" in str(look.blocks[0].component)
+    assert look.problems == []
 
 
 def test_the_live_page_leaves_runs_alone_that_do_not_have_the_reference(run):
     folders = [run(), run(name="other", losses=("arcface", "adaloss"))]
-    _, blocks, _, problems = live._Runs(folders, 0, "softmax").look(PAGES[0])
-    assert "AdaLoss - softmax = -2.00 pp" in str(blocks[0].component)
-    assert "AdaLoss - ArcFace = +2.00 pp" in str(blocks[0].component)
-    assert "other: --reference softmax is none of its losses (arcface, adaloss)" in str(problems)
+    look = Runs(folders, 0, "softmax").look(PAGES[0])
+    assert "AdaLoss - softmax = -2.00 pp" in str(look.blocks[0].component)
+    assert "AdaLoss - ArcFace = +2.00 pp" in str(look.blocks[0].component)
+    assert "other: --reference softmax is none of its losses (arcface, adaloss)" in str(look.problems)
 
 
 def test_runs_without_a_primary_comparison_end_in_the_list_of_verdicts_too(run, command):

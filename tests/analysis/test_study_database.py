@@ -9,7 +9,7 @@ import pytest
 
 from analysis import study_database
 from analysis.findings import load_findings
-from analysis.live import server as live
+from analysis.live import runs as live
 from analysis.loading import load_run
 from analysis.plots import PAGES
 from analysis.plots.studies import StudyError, read_trials
@@ -151,17 +151,18 @@ def test_one_that_did_not_answer_is_left_alone_for_a_while(folder, postgres, pro
 def test_the_live_page_looks_again_although_no_record_changes(folder, postgres, proxy, monkeypatch):
     monkeypatch.setenv("PGPASSWORD", postgres.password)
     monkeypatch.setattr(study_database, "RETRY_S", 0.0)
-    runs = live._Runs([folder], interval_s=0)
+    runs = live.Runs([folder], interval_s=0)
     proxy.go_away()
-    version, blocks, _, problems = runs.look(PAGE)
-    assert [block.key for block in blocks] == ["parameters-notes"]
-    assert not problems
+    first = runs.look(PAGE)
+    assert [block.key for block in first.blocks] == ["parameters-notes"]
+    assert not first.problems
     proxy.come_back()
-    assert runs.look(PAGE)[:2] == (version, blocks)
+    second = runs.look(PAGE)
+    assert (second.version, second.blocks) == (first.version, first.blocks)
     monkeypatch.setattr(live.time, "monotonic", lambda: 1e9)
-    later, blocks, _, _ = runs.look(PAGE)
-    assert later != version
-    assert any("picture" in block.key for block in blocks)
+    later = runs.look(PAGE)
+    assert later.version != first.version
+    assert any("picture" in block.key for block in later.blocks)
 
 
 def test_a_server_that_says_nothing_is_not_waited_for(folder, monkeypatch):

@@ -102,7 +102,7 @@ def test_it_has_a_colour_of_its_own_in_every_picture_of_both_pages(found, folder
     for figures in pages.values():
         for loss in (*unknown, "ArcFace", "softmax"):
             by_page = colours_of(figures, loss)
-            assert set(by_page) == {"curves", "search", "paired", "robustness"}
+            assert set(by_page) == {"trials", "curves", "search", "paired", "robustness"}
             (seen.setdefault(loss, set())).update(set().union(*by_page.values()))
         for loss in unknown:
             keys = {key for _, key in figures if re.search(rf"-{loss.replace('_', '-')}$", key)}

@@ -201,6 +201,7 @@ FIXED = {
     "storage": ("/mnt/shared", "--storage /mnt/shared", "default"),
     "seed": (7, "--seed 7", "0"),
     "reference": ("adaloss", "--reference adaloss", "default"),
+    "again": ({"trial": "results/x/arcface-0001"}, "--again {'trial': 'results/x/arcface-0001'}", "default"),
 }
 MOVED = {
     "data_dir": "elsewhere",

@@ -147,6 +147,7 @@ class ArmStudy:
             return False
         record = {key: result[key] for key in EPOCH_FIELDS if key in result}
         steps = {key: result[key] for key in ("margin_steps_rad",) if key in result and run.role == "winner"}
+        steps |= {key: result[key] for key in ("node_ip",) if key in result}
         self._records.append_epoch(run.run_id, {**record, **steps})
         earlier = [epoch for epoch in self._curves[number] if epoch["epoch"] < record["epoch"]]
         self._curves[number] = [*earlier, record]

@@ -215,6 +215,7 @@ class _Confirmation:
                 "confirmation",
                 "mean acc.",
                 TimeLeft(studies, later),
+                self._settings.folder,
             ),
             is_followed=later is not None and later.epochs > 0,
         )

@@ -1,8 +1,10 @@
 """A compact live table of a search; plain lines where the output is no terminal."""
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
@@ -12,12 +14,15 @@ from rich.text import Text
 
 from tune.execution.time_left import TimeLeft
 from tune.opening import clock
+from tune.records import write_json
+from tune.records.schema import PROGRESS_FILE
 from tune.study import Study
 
 __all__ = ["Progress"]
 
 REDRAW_INTERVAL_S = 0.5
 LINE_INTERVAL_S = 30.0
+RECORD_INTERVAL_S = 3.0
 
 
 class Progress:
@@ -30,6 +35,7 @@ class Progress:
         part: of the run.
         accuracy: what the studies' accuracy is.
         time_left: of the part, where somebody knows what follows it or limits it; by default of the studies alone.
+        folder: of the run, for a file that tells a page what a terminal is told; None for no file.
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class Progress:
         part: str = "search",
         accuracy: str = "best val. acc.",
         time_left: TimeLeft | None = None,
+        folder: Path | None = None,
     ) -> None:
         self._studies = studies
         self._title = title
@@ -47,7 +54,8 @@ class Progress:
         self._time_left = time_left or TimeLeft(studies)
         self._console = console
         self._started = time.monotonic()
-        self._shown = 0.0
+        self._folder = folder
+        self._shown = self._recorded = 0.0
         self._live: Live | None = None
 
     def __enter__(self) -> "Progress":
@@ -66,6 +74,9 @@ class Progress:
         """Show the newest state, not more often than a person can read."""
         now = time.monotonic()
         self._time_left.look(now)
+        if self._folder is not None and now - self._recorded >= RECORD_INTERVAL_S:
+            self._record(self._folder, now)
+            self._recorded = now
         if self._live is not None and now - self._shown >= REDRAW_INTERVAL_S:
             self._live.update(self._table(), refresh=True)
             self._shown = now
@@ -76,6 +87,19 @@ class Progress:
     def say(self, line: str) -> None:
         """Print a line above the table."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _record(self, folder: Path, now: float) -> None:
+        """Write down how long it will take; that a page does not know is no reason to end a search."""
+        later = self._time_left.with_later(now)
+        state = {
+            "time": time.time(),
+            "part": self._part,
+            "seconds_left": self._time_left.seconds(now),
+            "later": later and later[0],
+            "seconds_with_later": later and later[1],
+        }
+        with contextlib.suppress(OSError):
+            write_json(folder / PROGRESS_FILE, state)
 
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="bold")

@@ -67,15 +67,21 @@ class TimeLeft:
         epochs = sum(study.epochs_to_go() for study in self._studies.values())
         return max(0.0, min(epochs / speed, self._limit_s()))
 
+    def with_later(self, now: float) -> tuple[str, float] | None:
+        """Return what follows, and the seconds that are left with it; None where nothing does, or none is known."""
+        seconds, speed = self.seconds(now), self.epochs_per_second(now)
+        if self._later is None or not self._later.epochs or seconds is None or not speed:
+            return None
+        return self._later.name, seconds + self._later.epochs / speed
+
     def text(self, now: float) -> str:
         """Return such as "about 4 min left, 6 min with the confirmation"; nothing where there is nothing to say."""
-        seconds, speed = self.seconds(now), self.epochs_per_second(now)
-        if not seconds or not speed:
+        seconds = self.seconds(now)
+        if not seconds:
             return ""
         left = f"about {duration(seconds)} left"
-        if self._later is None or not self._later.epochs:
-            return left
-        return f"{left}, {duration(seconds + self._later.epochs / speed)} with {self._later.name}"
+        later = self.with_later(now)
+        return left if later is None else f"{left}, {duration(later[1])} with {later[0]}"
 
 
 def duration(seconds: float) -> str:

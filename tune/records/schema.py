@@ -18,6 +18,8 @@ __all__ = [
     "EPOCH_FIELDS",
     "PACKED",
     "PLACE_FIELDS",
+    "PROGRESS_FIELDS",
+    "PROGRESS_FILE",
     "REPEATED_TEST_IMAGES",
     "REPORT_FILE",
     "RUN_FIELDS",
@@ -59,6 +61,7 @@ SEED_RUNS_FILE = "confirm.jsonl"
 SEED_EPOCHS_FILE = "confirm/epochs.jsonl"
 PACKED = ".xz"  # after the name of a file of lines that was compressed, in a copy that nobody writes to
 REPORT_FILE = "report.html"
+PROGRESS_FILE = "progress.json"  # where a part of the run stands, for who looks on; nothing depends on it
 
 
 def best_file(loss: str) -> str:
@@ -170,6 +173,13 @@ _MEASURED: Fields = {
     **dict.fromkeys(("margin_per_class_rad", "margin_steps_rad"), _OPTIONAL_NUMBERS),
 }
 _CURVE_FIELDS: Fields = {"epoch": _COUNT, "seconds": (_or_none(_is_seconds), "seconds or null", False), **_MEASURED}
+PROGRESS_FIELDS: Fields = {
+    "time": (_is_number, "a number", True),
+    "part": _TEXT,
+    "seconds_left": (_or_none(_is_seconds), "seconds or null", False),
+    "later": (_or_none(_is_text), "text or null", False),
+    "seconds_with_later": (_or_none(_is_seconds), "seconds or null", False),
+}
 SEED_EPOCH_FIELDS: Fields = {"run_id": _TEXT, **_CURVE_FIELDS}
 TRIAL_EPOCH_FIELDS: Fields = {
     "trial_id": _TEXT,

@@ -9,7 +9,7 @@ one at a time suggests what the uninterrupted one would have.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ class SearchPlan:
         grace_epochs: first milestone of the rungs.
         reduction_factor: of the rungs.
         seed: of the draws.
+        first_points: tried before anything is drawn; None for those of the loss's search space.
     """
 
     trials: int
@@ -50,6 +51,7 @@ class SearchPlan:
     grace_epochs: int
     reduction_factor: float
     seed: int
+    first_points: Sequence[Mapping[str, Any]] | None = None
 
 
 class LossStudy:
@@ -77,6 +79,7 @@ class LossStudy:
         self.max_epochs = plan.max_epochs
         self.counts = TrialCounts(plan.trials)
         self._space, self._records = space, records
+        self._first_points = space.first_points if plan.first_points is None else plan.first_points
         self._checkpoints = dict(checkpoints or {})
         self._rungs = Rungs(plan.grace_epochs, plan.max_epochs, plan.reduction_factor)
         self._study = StoredStudy(name, storage, seed=plan.seed, startup_trials=STARTUP_TRIALS)
@@ -94,7 +97,7 @@ class LossStudy:
         number = len(self._study)
         if not self._study.waiting and number >= self.counts.asked:
             return None
-        points = self._space.first_points
+        points = self._first_points
         trial = self._study.ask(points[number] if number < len(points) else None)
         config, number = self._space.suggest(trial), trial.number
         trial_id = self.trial_id(number)

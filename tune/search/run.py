@@ -83,7 +83,12 @@ def search_stages(
 def _open_studies(settings: SearchSettings, place: StudyPlace, store: CheckpointStore) -> dict[str, LossStudy]:
     storage, checkpoints = place.open(), store.newest()
     plan = SearchPlan(
-        settings.trials, settings.max_epochs, settings.grace_epochs, settings.reduction_factor, settings.seed
+        trials=settings.trials,
+        max_epochs=settings.max_epochs,
+        grace_epochs=settings.grace_epochs,
+        reduction_factor=settings.reduction_factor,
+        seed=settings.seed,
+        first_points=None if settings.again is None else [settings.again["point"]],
     )
     return {
         loss: LossStudy(
@@ -132,6 +137,7 @@ def _stage(session: Session, studies: dict[str, LossStudy], invocation: int, lat
             f"{settings.dataset} -> {settings.folder}",
             session.console,
             time_left=TimeLeft(studies, later, limit_s),
+            folder=settings.folder,
         ),
         is_followed=later is not None,
         out_of_time=lambda: limit_s() <= 0,

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from analysis.findings import findings
+from analysis.loading import load_run
 from analysis.plots import PAGES
 from tests.analysis.browser import OVERFLOWING, WIDTHS, Watch, headless_browser
 from tests.analysis.example_run import write_example_run
 from tests.analysis.hostile import write_hostile_run
 from tests.analysis.live.served import Growing, Server
-from tune.records import LossRecords, RecordFile
+from tune.records import LossRecords, RecordFile, write_json
 
 PROJECT = Path(__file__).parents[3]
 NEVER_S = 600.0  # for runs that stay as they are: updates take most of the time of a browser that draws
@@ -286,6 +288,83 @@ def test_texts_of_a_run_are_texts(new_run, serve, look):
     RecordFile(damaged).append({"trial_id": EVIL, "epoch": EVIL, "val_accuracy": 0.1, "seconds": 1.0})
     tab.wait_for_selector("#problems .problem")
     assert "'epoch' is '<img" in tab.locator("#problems").inner_text()
+
+
+# --- Trials, choices, stages -----------------------------------------------------------------------------------------
+
+
+def cells(tab, field):
+    return tab.locator(f'.ag-center-cols-container [col-id="{field}"]').all_inner_texts()
+
+
+def test_trials_are_filtered_and_opened_and_stay_so_while_they_grow(growing, serve, look):
+    growing.start("arcface", epochs=2)
+    growing.start("adaloss", epochs=4)
+    tab = look(serve(growing.folder), "trials")
+    tab.wait_for_selector(".ag-center-cols-container .ag-row")
+    assert sorted(cells(tab, "loss")) == ["AdaLoss", "ArcFace"]
+    tab.locator('.ag-header-cell-label:has-text("val. acc.")').click()
+    tab.wait_for_selector('.ag-header-cell[col-id="accuracy"][aria-sort="ascending"]')
+    tab.locator('.ag-floating-filter[aria-colindex="2"] input, [aria-label="loss Filter Input"]').first.fill("Arc")
+    tab.wait_for_function("() => document.querySelectorAll('.ag-center-cols-container .ag-row').length === 1")
+    tab.locator('.ag-row [col-id="trial"]').first.click()
+    tab.wait_for_selector("#detail .command")
+    command = f"python tune/run_search.py --resume --output {growing.folder.parent} --name {growing.folder.name}"
+    assert tab.locator("#detail code").inner_text() == command
+    wait_for_points(tab, "plot-trial", 2)
+    growing.add("arcface", 3)
+    wait_for_points(tab, "plot-trial", 3)  # what is open grows
+    tab.wait_for_function("() => document.querySelector('.ag-row [col-id=epochs]').innerText === '3'")
+    assert cells(tab, "loss") == ["ArcFace"]  # and the filter stays
+    assert tab.locator('[role=columnheader][col-id="accuracy"]').get_attribute("aria-sort") == "ascending"
+    tab.locator("#detail [data-copy]").click()
+    tab.wait_for_selector("#detail [data-copy]:text('Copied')")
+
+
+def test_a_reader_chooses_runs_which_are_judged_together_and_losses(example_run, serve, look):
+    small = {"seeds": 8, "controls": False, "trials": 4, "max_epochs": 4}
+    folders = [example_run(dataset=name, **small) for name in ("mnist", "digits")]
+    tab = look(serve(*folders, interval_s=1.0), "overview")
+    tab.wait_for_selector(".card")
+    assert tab.locator(".card h3").all_inner_texts() == ["mnist", "digits"]
+    tab.click("summary:text('Choose what is shown')")
+    tab.uncheck("input[name=runs][value=digits]")
+    tab.wait_for_function("() => document.querySelectorAll('.card').length === 1")
+    (alone,) = findings([load_run(folders[0])])
+    tab.locator(".card summary:text('In full')").click()
+    assert alone.verdicts[0].sentence in tab.locator(".card").inner_text()
+    tab.uncheck("input[name=losses][value=softmax]")
+    tab.locator("nav a", has_text="Learning curves").click()
+    wait_for_page(tab, "curves")
+    tab.wait_for_function("() => document.querySelector('figure[data-loss-out]')")
+    shown = tab.locator("figure h3:visible").all_inner_texts()
+    assert shown
+    assert not [title for title in shown if "softmax" in title]
+    tab.check("input[name=runs][value=digits]")
+    tab.wait_for_function("() => document.body.innerText.includes('on digits')")
+
+
+def test_stages_and_the_time_left_are_told_in_the_dark_too(growing, serve, browser):
+    growing.start("arcface", epochs=2)
+    left = {"time": time.time(), "part": "search", "seconds_left": 250.0}
+    write_json(growing.folder / "progress.json", left)
+    tab = browser.new_page()
+    tab.emulate_media(color_scheme="dark")
+    watch = Watch(tab, allowed="http://127.0.0.1")
+    tab.set_default_timeout(PATIENCE_MS)
+    tab.goto(f"{serve(growing.folder)}/#curves")
+    tab.wait_for_selector("#head .left")
+    assert tab.locator("#head .left").inner_text() == "about 4 min left"
+    assert tab.locator(".stages li[aria-current=step]").inner_text() == "Search 0/2"
+    wait_for_points(tab, ARCFACE, 2)
+    paper = "name => document.getElementById(name)._fullLayout.paper_bgcolor"
+    assert tab.evaluate(paper, ARCFACE) == "rgba(22,25,29,1)"
+    tab.click("#theme")
+    tab.wait_for_function(f"() => ({paper})({ARCFACE!r}) === 'white'")
+    write_json(growing.folder / "progress.json", {**left, "seconds_left": 20.0})
+    tab.wait_for_selector("#head .left:text('about 20 s left')")
+    tab.close()
+    assert (watch.complaints, watch.requests) == ([], [])
 
 
 # --- A real search and the real command ------------------------------------------------------------------------------

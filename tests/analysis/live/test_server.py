@@ -11,6 +11,7 @@ from plotly.io.json import to_json_plotly
 from analysis.live import server as live
 from analysis.live.blocks import blocks_of
 from analysis.live.frame import frame
+from analysis.live.runs import Runs
 from analysis.plots import PAGES, Page, Picture, Sheet, Table
 
 PAGE = {page.key: page for page in PAGES}
@@ -20,7 +21,7 @@ class Reader:
     """A browser as far as the server sees it: what it shows, and what it remembers of that."""
 
     def __init__(self, folders, monkeypatch, page=None):
-        self.runs = live._Runs(folders, interval_s=0)
+        self.runs = Runs(folders, interval_s=0)
         self.page = page or PAGE["curves"]
         self.seen = {}
         self.body = copy.deepcopy(frame())
@@ -145,7 +146,7 @@ def test_only_the_page_in_view_is_built_and_only_when_something_changed(reader, 
         counted = Page(key, page.title, lambda runs, page=page: built.append(page.key) or page.build(runs))
         monkeypatch.setitem(PAGE, key, counted)
     browser.page = PAGE["curves"]
-    browser.runs._blocks.clear()
+    browser.runs._views.clear()
     for _ in range(3):
         browser.update()
     assert built == ["curves"]
@@ -172,7 +173,7 @@ def test_several_browsers_share_the_work_and_each_gets_what_it_lacks(reader, mon
 def test_a_browser_that_outlives_the_server_is_brought_up_to_date(reader):
     run, browser = reader
     run.epoch("arcface", 0, 3, 0.7)
-    browser.runs = live._Runs([run.folder], interval_s=0)
+    browser.runs = Runs([run.folder], interval_s=0)
     assert any(name.endswith("-plot") for name in browser.update())
     assert browser.update() == []
 

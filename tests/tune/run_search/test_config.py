@@ -18,7 +18,8 @@ from tune.records import read_json
 from tune.run_config import options_of, write_config
 from tune.settings import ConfirmSettings, SearchSettings
 
-PLACES = {"output": "elsewhere", "name": "other", "storage": None, "address": None}  # not of what a run is
+# Not of what a run is.
+PLACES = {"output": "elsewhere", "name": "other", "storage": None, "address": None, "again": None}
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_help_lists_every_option_with_its_default(command):
     app.command()(run_search.main)
     text = " ".join(re.sub(r"[^ -~]", " ", out).split())  # without its frames
     no_default = {"--dataset", "--resume", "--extend", "--help", "--no-confirm", "--controls"}
-    no_default |= {"--tensorboard", "--mlflow", "--dry-run", "--add-loss", "--config"}
+    no_default |= {"--tensorboard", "--mlflow", "--dry-run", "--add-loss", "--config", "--again"}
     for parameter in typer.main.get_command(app).params:
         option = parameter.opts[0]
         assert f" {option} " in text

@@ -27,6 +27,18 @@ def test_a_full_trial_is_complete_with_its_last_value(on_disk):
     assert on_disk.events() == [("arcface-0000", "started"), ("arcface-0000", "finished")]
 
 
+def test_points_that_are_asked_for_come_before_those_of_the_space(on_disk):
+    point = {**SEARCH_SPACES["arcface"].first_points[0], "learning_rate": 0.6}
+    study = on_disk.open(trials=1, first_points=[point])
+    assert study.ask().config["learning_rate"] == 0.6
+    assert study.ask() is None
+    again = on_disk.open(trials=1, first_points=[point])  # after a kill
+    assert again.ask().config["learning_rate"] == 0.6
+    run_trial(again, type("Asked", (), {"number": 0, "config": {"learning_rate": 0.6}, "checkpoint": None}))
+    (trial,) = on_disk.trials()
+    assert (trial.params, trial.state) == (point, TrialState.COMPLETE)
+
+
 def test_a_full_trial_waits_for_its_last_checkpoint(on_disk):
     study = on_disk.open()
     number = study.ask().number
