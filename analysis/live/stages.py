@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.formatting import duration
 from analysis.loading import Run
-from tune.records.roles import ADAPTIVE
+from tune.records.roles import CONTROLS_OF
 
 __all__ = ["Stage", "stages_of", "time_left"]
 
@@ -52,7 +52,7 @@ def stages_of(run: Run) -> list[Stage]:
         chosen = candidates if over else min(int(begun.get("candidate", 0)), candidates)
         stages.append(Stage("Choice of winners", chosen, candidates))
     stages.append(Stage("Paired seeds", min(_runs(run, "winner"), paired), paired))
-    if asked.get("controls") and ADAPTIVE in losses:
+    if asked.get("controls") and any(loss in losses for loss in CONTROLS_OF):
         arms = max(len(run.arms("control")), 1)
         stages.append(Stage("Controls", min(_runs(run, "control"), seeds * arms), seeds * arms))
     if draws := _count(asked, "robustness"):

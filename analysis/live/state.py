@@ -14,7 +14,7 @@ from analysis.live.follow import FollowedRun
 from analysis.live.stages import Stage, stages_of, time_left
 from analysis.loading import Run
 from analysis.plots.bands import best_trial
-from tune.records.roles import ADAPTIVE
+from tune.records.roles import CONTROLS_OF
 
 __all__ = ["State", "is_locked", "state_of"]
 
@@ -103,7 +103,8 @@ def _confirmation_complete(run: Run) -> bool:
         return True
     wanted = {"winner": asked.get("seeds", 0), "untuned": asked.get("seeds", 0)}
     wanted |= {"control": asked.get("seeds", 0), "robustness": asked.get("robustness", 0)}
-    needed = {"winner": bool(wanted["winner"]), "control": bool(asked.get("controls")) and ADAPTIVE in run.winners}
+    has_controls = any(loss in run.winners for loss in CONTROLS_OF)
+    needed = {"winner": bool(wanted["winner"]), "control": bool(asked.get("controls")) and has_controls}
     for role, count in wanted.items():
         arms = run.arms(role)
         if needed.get(role) and not arms:

@@ -9,18 +9,18 @@ from analysis.findings import Findings
 from analysis.formatting import listed
 from analysis.formatting import percent as percent_text
 from analysis.loading import Run
-from analysis.plots.bands import SeedCurves, add_band, curves_of_role
+from analysis.plots.bands import add_band, curves_of_role
 from analysis.plots.forest import few_seeds, forest, strip, two_lines
 from analysis.plots.paired import comparisons, failures, nothing_tested
 from analysis.plots.picture import NamedRun, Picture, Sheet, collect, named
 from analysis.plots.style import arm_name, new_figure, percent, shown
 from analysis.plots.tables import verdict_table
-from tune.records.roles import ADAPTIVE, CONTROLS
+from tune.records.roles import ADAPTIVE, CONTROLS, CONTROLS_OF
 
 __all__ = ["build_controls", "control_accuracies", "control_differences", "control_lines", "control_margins"]
 
 
-_MADE_OF = (ADAPTIVE, "arcface")  # the losses of which controls are variants
+_MADE_OF = (ADAPTIVE, "arcface")  # the losses of which AdaLoss's controls are variants
 
 
 def build_controls(all_found: Sequence[Findings]) -> Sheet:
@@ -41,6 +41,11 @@ def _arms(run: Run) -> list[str]:
     return [arm for arm in CONTROLS if arm in found] + [arm for arm in found if arm not in CONTROLS]
 
 
+def _controlled(arms: Sequence[str]) -> list[str]:
+    """Return the losses that some controls are held against."""
+    return [loss for loss, controls in CONTROLS_OF.items() if any(arm in controls for arm in arms)]
+
+
 def _why_not(run: Run) -> str:
     if run.confirmation is not None and not run.confirmation.get("controls"):
         return "the confirmation was not asked for controls."
@@ -48,13 +53,13 @@ def _why_not(run: Run) -> str:
 
 
 def control_accuracies(named_run: NamedRun) -> Iterator[Picture | str]:
-    """Draw the test accuracies of AdaLoss, ArcFace and the controls, seed by seed."""
+    """Draw the test accuracies of the controls and of what they are made of, seed by seed."""
     run, arms = named_run.run, _arms(named_run.run)
     title = f"Test accuracies of the controls on {named_run.label}"
     if not arms:
         yield f"{title}: {_why_not(run)}"
         return
-    losses = [loss for loss in _MADE_OF if loss in run.arms("winner")]
+    losses = [loss for loss in dict.fromkeys((*_MADE_OF, *_controlled(arms))) if loss in run.arms("winner")]
     values: dict[str, pd.Series] = {loss: run.accuracies("winner", loss) for loss in losses}
     values |= {arm: run.accuracies("control", arm) for arm in arms}
     key = f"controls-{named_run.slug}"
@@ -71,34 +76,40 @@ def control_accuracies(named_run: NamedRun) -> Iterator[Picture | str]:
 
 
 def control_differences(named_run: NamedRun) -> Iterator[Picture | str]:
-    """Draw AdaLoss minus each control."""
-    run, key = named_run.run, f"control-differences-{named_run.slug}"
-    title = f"AdaLoss minus each control on {named_run.label}"
-    found = comparisons(named_run.found, "control")
+    """Draw each loss that has controls minus each of them."""
+    arms = _arms(named_run.run)
+    for loss in _controlled(arms) or ([ADAPTIVE] if arms else []):
+        yield _differences(named_run, loss)
+
+
+def _differences(named_run: NamedRun, loss: str) -> Picture | str:
+    name = arm_name(loss)
+    of_loss = "" if loss == ADAPTIVE else f"{loss}-"
+    key = f"control-differences-{of_loss}{named_run.slug}"
+    title = f"{name} minus each control on {named_run.label}"
+    found = [comparison for comparison in comparisons(named_run.found, "control") if comparison.first == loss]
     if not found:
-        if _arms(run):
-            yield f"{title}: AdaLoss and the controls have no seed in common yet."
-        return
+        return f"{title}: {name} and the controls have no seed in common yet."
     above = [arm_name(c.second) for c in found if c.result.t_interval and c.result.t_interval.low > 0]
     below = [arm_name(c.second) for c in found if c.result.t_interval and c.result.t_interval.high < 0]
     parts = [f"ahead of {'; '.join(above)}" if above else "", f"behind {'; '.join(below)}" if below else ""]
     text = " and ".join(part for part in parts if part) or "neither ahead of nor behind any control"
     names = [f"- {two_lines(comparison.second)}" for comparison in found]
-    yield Picture(
+    return Picture(
         key,
         title,
-        f"By 95 % t intervals, not corrected for their number, AdaLoss is {text}; n {found[0].result.n}."
+        f"By 95 % t intervals, not corrected for their number, {name} is {text}; n {found[0].result.n}."
         f"{few_seeds(found)}",
         forest(key, found, named_run.looks, dots=True, names=names),
     )
 
 
 def control_margins(named_run: NamedRun) -> Iterator[Picture | str]:
-    """Draw the margin that AdaLoss and each control applied, by epoch."""
+    """Draw the margin that a loss and each of its controls applied, by epoch."""
     run, key = named_run.run, f"control-margins-{named_run.slug}"
     title = f"Margins that the controls applied on {named_run.label}"
     arms = _arms(run)
-    curves: dict[str, SeedCurves | None] = {ADAPTIVE: curves_of_role(run, "winner", ADAPTIVE)}
+    curves = {loss: curves_of_role(run, "winner", loss) for loss in _controlled(arms)}
     curves |= {arm: curves_of_role(run, "control", arm) for arm in arms}
     found = {arm: curve for arm, curve in curves.items() if curve is not None and curve.has("margin_rad")}
     if not arms:

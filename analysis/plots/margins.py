@@ -118,7 +118,8 @@ def _caption(curve: SeedCurves) -> str:
         "trial": "The best trial of the search, a single run",
     }[curve.source]
     band = " (lines: means, bands: lowest to highest)" if curve.seeds > 1 else ""
-    gate = " The applied margin is the raw one times the competence." if curve.has("margin_raw_rad") else ""
+    is_gated = curve.has("margin_raw_rad") and curve.has("competence")
+    gate = " The applied margin is the raw one times the competence." if is_gated else ""
     return (
         f"{source}{band}: the applied margin goes from {applied.iloc[0]:.3f} rad in epoch {applied.index[0]} to "
         f"{applied.iloc[-1]:.3f} rad in epoch {applied.index[-1]}, mean {applied.mean():.3f} rad.{gate}"

@@ -290,6 +290,23 @@ def test_the_highest_mean_of_the_controls_is_everybodys_who_has_it(new_run):
     assert "The highest mean, 95.00 %, has AdaLoss and ArcFace;" in caption
 
 
+def test_each_loss_is_held_against_its_own_controls_alone(new_run):
+    writer = new_run(losses=("arcface", "adaloss", "adaloss_relative"))
+    writer.rewrite(confirmation={"seeds": 2, "controls": True})
+    accuracies = {"arcface": 0.5, "adaloss": 0.7, "adaloss_relative": 0.9}
+    for arm, accuracy in accuracies.items():
+        writer.seed_runs("winner", arm, [accuracy, accuracy + 0.01])
+    writer.seed_runs("control", "gated", [0.6, 0.61])
+    writer.seed_runs("control", "adaloss_relative_permuted", [0.8, 0.81])
+    pictures = pictures_of(writer.folder, "controls")
+    for key, name in (("", "AdaLoss"), ("adaloss_relative-", "relative AdaLoss")):
+        picture = pictures[f"control-differences-{key}digits"]
+        assert picture.title.lower().startswith(f"{name.lower()} minus each control")
+        assert [t.x[0] for t in picture.figure.data if t.name == "mean"] == [pytest.approx(10.0, abs=1e-3)]
+    names = " ".join(str(trace.name) for trace in pictures["controls-digits"].figure.data)
+    assert all(name in names for name in ("AdaLoss", "relative AdaLoss", "ArcFace"))
+
+
 # --- Robustness ------------------------------------------------------------------------------------------------------
 
 
