@@ -11,6 +11,7 @@ from analysis.statistics.verdict import Verdict
 
 __all__ = ["seeds_to_add", "summary"]
 
+_MOST_LINES = 4
 _MOST_SEEDS = 200  # beyond it, nobody is told to add them
 
 
@@ -22,7 +23,7 @@ def summary(all_found: Sequence[Findings]) -> list[Block]:
             blocks += [Heading(f"Search on {found.run.dataset}"), *head(found)]
             continue
         lines = [line for verdict in found.main_verdicts for line in _lines(verdict)] or [no_verdict(found)]
-        blocks += [Heading(f"Verdict on {found.run.dataset}"), Items(tuple(lines))]
+        blocks += [Heading(f"Verdict on {found.run.dataset}"), Items((*lines, *_against_baselines(found)))]
         if accuracies := _accuracies(found):
             blocks.append(Paragraph(accuracies))
         if found.caveats:
@@ -41,6 +42,12 @@ def seeds_to_add(found: Findings) -> int | None:
 def _lines(verdict: Verdict) -> list[str]:
     images = images_line(verdict)
     return [verdict.sentence, *(f"    {line}" for line in (images, *verdict.notes) if line)]
+
+
+def _against_baselines(found: Findings) -> list[str]:
+    """Return how the losses do against those without a margin, unless that is a long list, which compare.py has."""
+    sentences = [v.sentence for v in found.verdicts if v.kind == "baseline" and v not in found.main_verdicts]
+    return sentences if len(sentences) <= _MOST_LINES else []
 
 
 def _accuracies(found: Findings) -> str:

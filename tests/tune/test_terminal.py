@@ -7,8 +7,8 @@ import sys
 
 import pexpect
 import pytest
-from analysis.load import load_run
 
+from analysis.loading import load_run
 from tests.test_project import PROJECT
 from tests.tune.conftest import is_a_users
 

@@ -110,12 +110,15 @@ def test_a_replay_applies_the_margins_of_the_other_seed(confirmed):
         assert after == pytest.approx([steps[5], steps[9]], abs=1e-7)
 
 
-def test_the_output_ends_with_the_verdict_and_the_page(confirmed):
+def test_the_output_ends_with_the_verdict_the_page_and_what_can_be_done_next(confirmed):
     folder, done = confirmed
     assert done.stderr == ""
     assert "AdaLoss - ArcFace" in done.stdout
     assert "2 paired seeds can never show a difference" in done.stdout
-    assert done.stdout.rstrip().endswith("report.html")
+    places = done.stdout.partition("\npage: ")[2].splitlines()
+    assert places[0] == str(folder / "report.html")
+    assert "winner_adaloss.pt" in places[1]
+    assert "next:" in places
     assert (folder / "report.html").stat().st_size < 8e6
     assert not (folder / "confirm" / "checkpoints").exists()
     assert not (folder / "checkpoints").exists()

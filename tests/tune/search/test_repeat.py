@@ -70,7 +70,7 @@ def test_ctrl_c_leaves_a_run_with_which_one_goes_on(shared_ray, tmp_path):
     budget |= {"candidates": None, "candidate_seeds": None, "output": tmp_path, "name": "stopped"}
     presser = threading.Thread(target=press)
     presser.start()
-    with pytest.raises(KeyboardInterrupt, match=r"interrupted; go on with: python tune/run_search\.py --resume"):
+    with pytest.raises(KeyboardInterrupt, match=r"interrupted; go on with: \S+ -m tune\.cli search --resume"):
         search(**budget, quiet=True)
     presser.join()
     assert signal.getsignal(signal.SIGINT) is before

@@ -109,7 +109,7 @@ def test_cut_connections_change_nothing_in_the_end(opened, proxy, postgres, tmp_
     storage = opened(database=postgres.new_database())
     proxy.cut_every(every, answer_lost=answer_lost)
     assert run_search(storage, tmp_path) == undisturbed
-    assert proxy.cuts > 20
+    assert proxy.cuts > 12
     assert postgres.execute("SELECT count(*), count(DISTINCT number) FROM trials", storage.database) == [(7, 7)]
     assert postgres.execute("SELECT count(*) FROM studies", storage.database) == [(1,)]
 

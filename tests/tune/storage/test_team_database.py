@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 
 from tests.tune.conftest import Command
 from tests.tune.happenings import let_happen
+from tests.tune.told import without_start
 from tune import run_search
 from tune.records import LossRecords, read_json
 from tune.storage.studies import TeamDatabase
@@ -152,7 +153,7 @@ def test_a_database_that_is_away_costs_nothing_and_ctrl_c_need_not_wait_for_it(
         # Whoever goes on before the database is back is told so at once, and the run stays as it is.
         before = (folder / "run.json").read_bytes()
         done = here(run_search.main, *go_on)
-        assert (done.returncode, done.stdout) == (2, "")
+        assert (done.returncode, without_start(done.stdout)) == (2, "")
         assert done.stderr.startswith(f"error: --study-storage {postgres.url(database)}: ")
         assert done.stderr.count("\n") == 1
         assert (folder / "run.json").read_bytes() == before
@@ -279,7 +280,7 @@ def refused(here, tmp_path, monkeypatch):
             for name, value in variables.items():
                 patch.setenv(name, value)
             done = here(run_search.main, *BUDGET, *options, "--output", tmp_path, "--name", "refused")
-        assert (done.returncode, done.stdout) == (2, "")
+        assert (done.returncode, without_start(done.stdout)) == (2, "")
         assert done.stderr.count("\n") == 1
         assert not (tmp_path / "refused").exists()
         return done.stderr
