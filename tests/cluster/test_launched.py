@@ -152,7 +152,7 @@ def test_a_search_on_cifar10_that_was_submitted_as_a_job_outlives_the_death_of_a
     cluster.wait_for_hosts(3)
     losses, trials = ("arcface", "adaloss"), 2
     budget = ("--dataset", "cifar10", *(word for loss in losses for word in ("--loss", loss)), "--trials", trials)
-    budget += ("--train-size", TRAIN_SIZE, "--batch-size", 50, "--model", "ArcFaceCNN_CIFAR10", *full_length(3))
+    budget += ("--train-size", TRAIN_SIZE, "--batch-size", 50, "--model", "ArcFaceCNN_CIFAR10", *full_length(6))
     cluster.ray("rsync-up", f"{REAL_DATA}/cifar10/", "~/data/cifar10/")
     received_before = left.received_bytes()
     with cluster.dashboard():
