@@ -28,6 +28,7 @@ from tune.records.schema import (  # noqa: E402
     SEED_RUNS_FILE,
     TRIALS_FILE,
     best_file,
+    loss_file,
     winner_file,
 )
 
@@ -78,7 +79,7 @@ def publish(run: Path, copy: Path) -> int:
 
 def _files(run: Path) -> Iterator[str]:
     losses = read_json(run / RUN_FILE)["settings"]["losses"]
-    names = [RUN_FILE, CONFIG_FILE, SEED_RUNS_FILE, SEED_EPOCHS_FILE]
+    names = [*map(loss_file, losses), RUN_FILE, CONFIG_FILE, SEED_RUNS_FILE, SEED_EPOCHS_FILE]
     for loss in losses:
         names += [f"{loss}/{TRIALS_FILE}", f"{loss}/{EPOCHS_FILE}", best_file(loss), winner_file(loss)]
     return (name for name in names if (run / name).is_file())

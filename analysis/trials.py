@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.arms import name_of
 from analysis.loading import Run
+from tune.records.roles import code_options
 
 __all__ = [
     "SHORT_NAMES",
@@ -174,12 +175,14 @@ def _detail(run: Run, row: TrialRow, config: Mapping[str, Any], error: Any, curv
 def command_of(run: Run, row: TrialRow) -> tuple[str, str]:
     """Return the command for a trial, and what it does: it goes on with the run, or runs the configuration again."""
     folder = run.folder
+    settings = run.info.get("settings") or {}
+    code = code_options(settings, None if row.status == "unfinished" else [row.loss])
     if row.status == "unfinished":
         place = ["--output", str(folder.parent), "--name", folder.name]
-        return shlex.join(["python", "tune/run_search.py", "--resume", *place]), (
+        return shlex.join(["python", "tune/run_search.py", "--resume", *place, *code]), (
             "Goes on with the search from the last checkpoints, this trial's too, unless it is under way."
         )
-    again = shlex.join(["python", "tune/run_search.py", "--again", f"{folder}/{row.trial_id}"])
+    again = shlex.join(["python", "tune/run_search.py", "--again", f"{folder}/{row.trial_id}", *code])
     return again, (
         f"Trains this configuration of {name_of(row.loss)} once more in full, with the seed and the images of its run, "
         "as a run of its own."

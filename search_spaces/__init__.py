@@ -3,9 +3,9 @@
 import pkgutil
 from importlib import import_module
 
-from search_spaces.common import Parameter, SearchSpace
+from search_spaces.common import SCALE, Parameter, SearchSpace, log_uniform
 
-__all__ = ["SEARCH_SPACES", "Parameter", "SearchSpace"]
+__all__ = ["SCALE", "SEARCH_SPACES", "Parameter", "SearchSpace", "log_uniform"]
 
 
 def _collected() -> dict[str, SearchSpace]:

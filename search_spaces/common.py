@@ -3,6 +3,7 @@
 A space is data: parameters with Optuna distributions. So it can be drawn from, counted and printed beside a result.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-__all__ = ["SCALE", "SHARED", "SHARED_POINTS", "Parameter", "SearchSpace"]
+__all__ = ["SCALE", "SHARED", "SHARED_POINTS", "Parameter", "SearchSpace", "log_uniform"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,18 @@ class Parameter:
                 return trial.suggest_int(self.name, low, high, log=log)
             case CategoricalDistribution(choices=choices):
                 return trial.suggest_categorical(self.name, choices)
+            case _:
+                raise TypeError(f"{self.name}: no way to draw from {self.distribution}")
+
+    def middle(self) -> Any:
+        """Return the middle of the range, of its logarithm where that is what is uniform; the first of choices."""
+        match self.distribution:
+            case FloatDistribution(low=low, high=high, log=log):
+                return math.sqrt(low * high) if log else (low + high) / 2
+            case IntDistribution(low=low, high=high, log=log):
+                return round(math.sqrt(low * high)) if log else (low + high) // 2
+            case CategoricalDistribution(choices=choices):
+                return choices[0]
             case _:
                 raise TypeError(f"{self.name}: no way to draw from {self.distribution}")
 
@@ -81,22 +94,34 @@ class SearchSpace:
     Args:
         loss: the name in LOSSES.
         own: parameters of this loss alone, passed to the loss.
-        own_points: for each of SHARED_POINTS, the known good values of `own`.
+        own_points: for each of SHARED_POINTS, the known good values of `own`; what is not given is the middle.
+        shared: those of SHARED that the loss takes.
     """
 
     loss: str
     own: tuple[Parameter, ...] = ()
     own_points: tuple[Mapping[str, Any], ...] = ({},) * len(SHARED_POINTS)
+    shared: tuple[Parameter, ...] = SHARED
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         """The shared parameters, then the loss's own."""
-        return SHARED + self.own
+        return self.shared + self.own
 
     @property
     def first_points(self) -> list[dict[str, Any]]:
         """Known good settings with which a search begins."""
-        return [{**shared, **own} for shared, own in zip(SHARED_POINTS, self.own_points, strict=True)]
+        return [self._point({**shared, **own}) for shared, own in zip(SHARED_POINTS, self.own_points, strict=True)]
+
+    def _point(self, known: Mapping[str, Any]) -> dict[str, Any]:
+        """Return known values, and the middle of what is not known and would be drawn beside them."""
+        point: dict[str, Any] = {}
+        for parameter in self.parameters:
+            if parameter.name in known:
+                point[parameter.name] = known[parameter.name]
+            elif parameter.when is None or point.get(parameter.when[0]) == parameter.when[1]:
+                point[parameter.name] = parameter.middle()
+        return point
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         """Draw one configuration.
@@ -108,7 +133,7 @@ class SearchSpace:
         for parameter in self.parameters:
             if parameter.when is None or drawn[parameter.when[0]] == parameter.when[1]:
                 drawn[parameter.name] = parameter.suggest(trial)
-        shared = {p.name: drawn[p.name] for p in SHARED}
+        shared = {p.name: drawn[p.name] for p in self.shared}
         own = {p.argument or p.name: drawn[p.name] for p in self.own if p.name in drawn}
         return {**shared, "loss": self.loss, "loss_args": own}
 
@@ -121,7 +146,7 @@ class SearchSpace:
         point: dict[str, Any] = {}
         for parameter in self.parameters:
             if parameter.when is None or point[parameter.when[0]] == parameter.when[1]:
-                values = config if parameter in SHARED else config["loss_args"]
+                values = config if parameter in self.shared else config["loss_args"]
                 point[parameter.name] = values[parameter.argument or parameter.name]
         return point
 

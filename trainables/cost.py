@@ -11,6 +11,7 @@ import torch
 
 from trainables.config import TrialConfig
 from trainables.devices import device_for
+from trainables.loss_code import register_losses
 from trainables.memory import first_images
 from trainables.training import Trainer
 from trainables.trial_data import TrialData
@@ -58,6 +59,7 @@ def measure_costs(configs: Sequence[Mapping[str, Any]], data: TrialData, threads
         NoCudaDeviceError: there is a share, and torch finds no GPU.
         torch.OutOfMemoryError: a trial does not fit.
     """
+    register_losses(data.losses)
     device = device_for(gpus)
     before = torch.get_num_threads(), torch.backends.cudnn.deterministic
     torch.set_num_threads(threads)

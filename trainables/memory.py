@@ -10,6 +10,7 @@ import torch
 from trainables.augmentation import ResidentImages
 from trainables.config import TrialConfig
 from trainables.devices import device_for, device_name
+from trainables.loss_code import register_losses
 from trainables.placed_data import PlacedData
 from trainables.training import EVALUATION_BATCH_SIZE, Trainer
 from trainables.trial_data import TrialData
@@ -73,6 +74,7 @@ def measure_need(configs: Sequence[Mapping[str, Any]], data: TrialData, further_
         NoCudaDeviceError: torch finds no GPU.
         torch.OutOfMemoryError: not even one trial fits.
     """
+    register_losses(data.losses)
     device = device_for(gpus=1)
     torch.backends.cudnn.deterministic = True  # as in a trial: it decides which kernels, and their working space
     kept = (PlacedData.of(data, device), torch.empty(further_bytes, dtype=torch.uint8, device=device))

@@ -21,6 +21,7 @@ import ray
 from ray import tune as ray_tune
 
 from trainables.config import TrialConfig
+from trainables.loss_code import register_losses
 from trainables.trial_data import TrialData
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class MarginTrainable(ray_tune.Trainable):
             self._place["device"] = device_name(self._device)
             if self._placed is None:  # for the first trial with this data, or where there was no room for it before
                 self._placed = PlacedData.of(self._data, self._device)
+            register_losses(self._data.losses)
             trial = TrialConfig.from_dict(config["trial"])
             self._trainer = Trainer(trial, self._placed.train, self._placed.validation, self._data.num_classes)
             self._place["precision"] = self._trainer.precision
@@ -219,6 +221,9 @@ class MarginTrainable(ray_tune.Trainable):
         if self._trainer.is_complete:
             weights = {key: state[key] for key in ("config", "epoch", "model", "loss")}
             weights["data"] = self._data.describe()
+            own = [code.to_dict() for code in self._data.losses if code.name == state["config"]["loss"]]
+            if own:
+                weights["loss_code"] = own[0]
             index["weights_sha256"] = _save(weights, folder / WEIGHTS_FILE)
         (folder / CHECKPOINT_INDEX).write_text(json.dumps(index))
 

@@ -59,14 +59,10 @@ def build_loss(config: TrialConfig, num_classes: int, steps_per_epoch: int) -> C
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {config.loss!r}")
     cls = LOSSES[config.loss]
     arguments = dict(config.loss_args)
-    if "steps_per_epoch" in inspect.signature(cls).parameters:
-        arguments["steps_per_epoch"] = steps_per_epoch
-    return cls(
-        embedding_dim=config.embedding_dim,
-        num_classes=num_classes,
-        label_smoothing=config.label_smoothing,
-        **arguments,
-    )
+    offered = {"steps_per_epoch": steps_per_epoch, "label_smoothing": config.label_smoothing}
+    taken = inspect.signature(cls).parameters
+    arguments |= {name: value for name, value in offered.items() if name in taken}
+    return cls(embedding_dim=config.embedding_dim, num_classes=num_classes, **arguments)
 
 
 @dataclass

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainables.loss_code import LossCode
+
 __all__ = ["TrialData"]
 
 
@@ -21,6 +23,7 @@ class TrialData:
         test_images: (L, H, W, C) uint8; test_labels: (L,) int64. Used after the last epoch alone; a search has none.
         class_names: a name a class, in the order of the labels; empty where nobody has told them.
         are_photos: whether the images were a user's photos, turned upright and scaled, and not taken as they are.
+        losses: the code of losses that are not part of this project.
 
     Raises:
         ValueError: if there are images without labels or labels without images.
@@ -37,6 +40,7 @@ class TrialData:
     test_labels: npt.NDArray[np.int64] | None = None
     class_names: tuple[str, ...] = ()
     are_photos: bool = False
+    losses: tuple[LossCode, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """Return what a trained model has to know of its images, as plain values.

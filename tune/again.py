@@ -6,6 +6,7 @@ from typing import Any
 
 from search_spaces import SEARCH_SPACES
 from trainables.errors import UserError
+from tune.own_losses import with_known_code
 from tune.records import RecordError, checked_records, read_json
 from tune.records.schema import RUN_FILE, TRIAL_EVENT_FIELDS, TRIALS_FILE
 from tune.settings import SearchSettings
@@ -31,8 +32,9 @@ def settings_again(trial: str, given: dict[str, Any], output: str, name: str | N
     recorded = _recorded(folder, trial)
     loss = trial_id.rpartition("-")[0]
     config = _config_of(folder, loss, trial_id)
+    recorded, given = with_known_code(recorded, given, {loss})
     if loss not in SEARCH_SPACES:
-        raise UserError(f"--again {trial}: there is no loss {loss!r} here; add it as CONTRIBUTING.md says")
+        raise UserError(f"--again {trial}: there is no loss {loss!r} here; name its code with --loss FILE.py:CLASS")
     try:
         point = SEARCH_SPACES[loss].point_of(config)
     except (KeyError, TypeError) as error:

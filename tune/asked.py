@@ -10,6 +10,7 @@ from typing import Any
 from trainables.errors import UserError
 from tune.again import settings_again
 from tune.invocation import command_line
+from tune.own_losses import named_losses, with_known_code
 from tune.records.schema import RUN_FILE
 from tune.run_config import CONFIRMATION, FIELDS
 from tune.settings import (
@@ -58,7 +59,7 @@ class Asked:
     def go_on(self) -> str:
         """The command that goes on with the run."""
         place = ["--output", self.settings.output, "--name", self.settings.name]
-        return command_line("search", "--resume", *place)
+        return command_line("search", "--resume", *place, *self.settings.code_options)
 
 
 def asked(params: Mapping[str, Any], sources: Mapping[str, str | None]) -> Asked:
@@ -140,8 +141,11 @@ def _resumed(params: Mapping[str, Any], sources: Mapping[str, str | None], given
         del values["study_storage"]  # the variable is for new runs; this one has a file of its own
     if sources["storage"] == _ENVIRONMENT:
         del values["storage"]  # likewise; this one has its place
-    settings = recorded.resumed(_settings_of(values), params["extend"]).with_further(params["add_loss"] or ())
-    return replace(settings, output=params["output"], name=folder.name)
+    recorded, values = with_known_code(replace(recorded, output=params["output"]), _settings_of(values))
+    further, codes = named_losses(params["add_loss"] or ())
+    settings = recorded.resumed(values, params["extend"]).with_further(further)
+    own = (*settings.own_losses, *codes)
+    return replace(settings, output=params["output"], name=folder.name, own_losses=own)
 
 
 def _settings_of(given: dict[str, Any]) -> dict[str, Any]:
@@ -163,7 +167,10 @@ def _new_settings(params: Mapping[str, Any]) -> SearchSettings:
         values[key] = getattr(budget, key) if values[key] is None else values[key]
     if values["grace_epochs"] is None:
         values["grace_epochs"] = min(budget.grace_epochs, max(values["max_epochs"], 1))
-    values["losses"] = tuple(values["losses"] or DEFAULT_LOSSES)
+    given = values["losses"] or DEFAULT_LOSSES
+    values["losses"], values["own_losses"] = named_losses(given)
+    names = dict(zip(given, values["losses"], strict=True))
+    values["reference"] = names.get(values["reference"], values["reference"])
     values["model"] = values["model"] or ""
     if values["name"] is None:
         values["name"] = f"{_plain_name(dataset)}-{time.strftime('%Y%m%d-%H%M%S')}"

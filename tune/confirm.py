@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 # Python puts this file's folder first on the path; there our modules would stand before packages of the same name.
 _HERE = Path(__file__).resolve().parent
@@ -45,6 +45,12 @@ def main(
     robustness: Annotated[
         int | None, typer.Option(metavar="N", help="random configurations per loss, run in full", show_default="0")
     ] = None,
+    loss: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE.py:CLASS", help="code of a loss of your own, as the search was given it; repeatable"
+        ),
+    ] = None,
     data_dir: Annotated[
         str | None, typer.Option(envvar="ADALOSS_DATA", help="where data sets lie", show_default="as the search")
     ] = None,
@@ -70,18 +76,21 @@ def main(
     given are those of the run's earlier confirmation.
     """
     from tune import report
+    from tune.own_losses import with_known_code
     from tune.settings import ConfirmSettings, load_confirm_settings, load_settings
 
-    moved = {
+    moved: dict[str, Any] = {
         "data_dir": data_dir,
         "cpus_per_trial": cpus_per_trial,
         "gpus_per_trial": gpus_per_trial,
         "max_concurrent": max_concurrent,
         "address": address,
     }
+    named: dict[str, Any] = {"losses": tuple(loss)} if loss else {}
     settings = load_settings(run)
-    settings = settings.resumed({name: value for name, value in moved.items() if value is not None}, None)
     settings = replace(settings, output=str(run.resolve().parent), name=run.resolve().name)
+    settings, named = with_known_code(settings, named)
+    settings = settings.resumed({name: value for name, value in (moved | named).items() if value is not None}, None)
     settings.validate()
     asked = {
         "seeds": confirm_seeds,
@@ -93,7 +102,7 @@ def main(
     given = {name: value for name, value in asked.items() if value is not None}
     confirmation = load_confirm_settings(settings.folder, given) or ConfirmSettings()
     confirmation.validate(settings.losses)
-    go_on = command_line("confirm", run)
+    go_on = command_line("confirm", run, *settings.code_options)
     with full_disk_said(settings.folder, lambda: go_on, settings.storage):
         callbacks = report.loggers(settings, tensorboard=tensorboard, mlflow=mlflow)
         console = Console()

@@ -17,7 +17,7 @@ import typer  # noqa: E402
 
 from trainables.errors import UserError  # noqa: E402
 from tune.console import run_command  # noqa: E402
-from tune.weights import WEIGHTS_HELP, check_weights, class_names_of  # noqa: E402
+from tune.weights import CODE_HELP, WEIGHTS_HELP, check_weights, class_names_of  # noqa: E402
 
 _SUFFIXES = (".onnx", ".ts")  # those of trainables.exported.FORMATS, which comes with torch
 
@@ -27,6 +27,7 @@ def main(
     target: Annotated[
         Path, typer.Argument(metavar="FILE", help="what is written: .onnx for ONNX, .ts for TorchScript")
     ],
+    loss: Annotated[str | None, typer.Option(metavar="FILE.py:CLASS", help=CODE_HELP)] = None,
 ) -> None:
     """Write a trained model to one file for other programs: ONNX, or TorchScript.
 
@@ -45,7 +46,7 @@ def main(
     from trainables.exported import FORMATS, TOLERANCE, export_model  # imports torch
     from trainables.trained import load_model
 
-    model = load_model(weights)
+    model = load_model(weights, loss=loss)
     names = model.class_names or class_names_of(weights, model.num_classes)
     try:
         difference = export_model(model, target, names)

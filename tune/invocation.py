@@ -11,6 +11,7 @@ __all__ = ["COMMANDS", "command_line", "module_of", "own_command_line"]
 # By name, as `adaloss` has them: the script of each, which can be run as well.
 COMMANDS = {
     "search": "tune/run_search.py",
+    "check-loss": "tune/check_loss.py",
     "confirm": "tune/confirm.py",
     "compare": "analysis/compare.py",
     "dashboard": "analysis/dashboard.py",

@@ -62,14 +62,14 @@ def plan_run(settings: SearchSettings, confirmation: ConfirmSettings | None, con
             settings.model, settings.cpus_per_trial, settings.gpus_per_trial, settings.max_concurrent, here
         )
         check_precision(settings, slots)
-        costs = measure_costs(configs, search_data(data), slots.threads, 0)
+        costs = measure_costs(configs, search_data(data, settings.own_losses), slots.threads, 0)
     else:
         import ray
 
         with connect(settings.address, object_bytes(data, is_tested=is_tested)):
             slots = slots_for(settings, data, console)
             check_precision(settings, slots)
-            share, images = slots.gpus_per_trial, ray.put(search_data(data))
+            share, images = slots.gpus_per_trial, ray.put(search_data(data, settings.own_losses))
             try:
                 costs = on_worker(share, measure_costs, configs, images, slots.threads, share)
             except NoAnswerError as reason:

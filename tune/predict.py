@@ -21,7 +21,7 @@ import typer  # noqa: E402
 
 from trainables.errors import UserError  # noqa: E402
 from tune.console import EXIT_FAILED, csv_cell, printable, run_command  # noqa: E402
-from tune.weights import WEIGHTS_HELP, check_weights, class_names_of  # noqa: E402
+from tune.weights import CODE_HELP, WEIGHTS_HELP, check_weights, class_names_of  # noqa: E402
 
 if TYPE_CHECKING:
     from trainables.predictions import Prediction
@@ -35,6 +35,7 @@ def main(
         list[Path],
         typer.Argument(metavar="IMAGES...", help="image files, or folders: all images in them, at any depth"),
     ],
+    loss: Annotated[str | None, typer.Option(metavar="FILE.py:CLASS", help=CODE_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of text")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="print CSV instead of text")] = False,
 ) -> int:
@@ -52,7 +53,7 @@ def main(
     from trainables.predictions import predict  # imports torch: only once there is something to look at
     from trainables.trained import load_model
 
-    model = load_model(weights)
+    model = load_model(weights, loss=loss)
     names = model.class_names or class_names_of(weights, model.num_classes)
     if not names:
         print(f"{weights} was written before weights had the names of classes: these are numbers", file=sys.stderr)

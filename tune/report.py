@@ -11,6 +11,7 @@ from trainables.errors import UserError
 from tune.console import EXIT_FAILED, printable
 from tune.invocation import command_line
 from tune.opening import Opening
+from tune.records.roles import code_options
 from tune.records.schema import REPORT_FILE, weights_file, winner_weights_file
 from tune.settings import SearchSettings
 
@@ -132,11 +133,13 @@ def _next_steps(found: "Findings", folder: Path) -> list[str]:
     from analysis.report.summary import seeds_to_add
 
     steps: dict[str, tuple[Any, ...]] = {}
+    code = code_options(found.run.info.get("settings") or {})
     if not found.accuracies:
         about = "hold the tuned losses against each other" if len(found.run.losses) > 1 else "see how good it really is"
-        steps[f"{about}, on fresh seeds and the test split"] = ("confirm", folder)
+        steps[f"{about}, on fresh seeds and the test split"] = ("confirm", folder, *code)
     elif seeds := seeds_to_add(found):
-        steps["come to a decision, perhaps, with more paired seeds"] = ("confirm", folder, "--confirm-seeds", seeds)
+        more = ("--confirm-seeds", seeds)
+        steps["come to a decision, perhaps, with more paired seeds"] = ("confirm", folder, *more, *code)
     steps["see every table and test behind this"] = ("compare", folder)
     steps["see it as a live page"] = ("dashboard", folder)
     lines = ["next:"]

@@ -170,7 +170,7 @@ def write_config(folder: Path, run: Mapping[str, Any]) -> None:
 
 
 def _text(run: Mapping[str, Any]) -> str:
-    settings, confirmation = run["settings"], run.get("confirmation")
+    settings, confirmation = _as_asked(run["settings"]), run.get("confirmation")
     lines = [f"# {line}".rstrip() for line in _about(run)]
     for comment, names in _PARTS.items():
         values = {_OPTION_OF.get(name, name): settings.get(name) for name in names}
@@ -181,6 +181,12 @@ def _text(run: Mapping[str, Any]) -> str:
         values = {option: confirmation.get(field) for option, field in CONFIRMATION.items()}
         lines += _part("the confirmation", {name: value for name, value in values.items() if value is not None})
     return "\n".join(lines) + "\n"
+
+
+def _as_asked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with the losses of a user's own as ``--loss`` named them."""
+    references = {code["name"]: code["reference"] for code in settings.get("own_losses", ())}
+    return {**settings, "losses": [references.get(loss, loss) for loss in settings["losses"]]}
 
 
 def _about(run: Mapping[str, Any]) -> list[str]:

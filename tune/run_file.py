@@ -15,8 +15,8 @@ from trainables.data import TrainingData
 from trainables.errors import UserError
 from tune import provenance
 from tune.cluster.slots import Slots
-from tune.records import read_json, write_json
-from tune.records.schema import ADDED_LOSSES, REPEATED_TEST_IMAGES, RUN_FILE, RUN_FORMAT
+from tune.records import read_json, write_file, write_json
+from tune.records.schema import ADDED_LOSSES, REPEATED_TEST_IMAGES, RUN_FILE, RUN_FORMAT, loss_file
 from tune.run_config import write_config
 from tune.settings import ConfirmSettings, SearchSettings
 
@@ -84,6 +84,9 @@ def write_run_file(
     }
     if confirmation is not None:  # on record already now, so that a search that is killed knows what was to follow
         run["confirmation"] = {**asdict(confirmation), "history": run.get("confirmation", {}).get("history", [])}
+    for code in settings.own_losses:
+        if code.source is not None:
+            write_file(settings.folder / loss_file(code.name), code.source.encode())
     write_json(path, run)
     if settings.again is None:  # one trial once more is no search that somebody would repeat
         write_config(settings.folder, run)

@@ -72,7 +72,9 @@ def main(
     loss: Annotated[
         list[str] | None,
         _trials(
-            help="a loss that has a file in search_spaces/; an unknown name is answered with all; repeatable",
+            metavar="LOSS",
+            help="a loss by its name (an unknown one is answered with all); or one of your own: FILE.py:CLASS, "
+            "package.module:CLASS, pml:CLASS of pytorch-metric-learning; repeatable",
             show_default="arcface, adaloss, softmax",
         ),
     ] = None,

@@ -87,7 +87,7 @@ class Session:
             self._slots = slots_for(settings, self.data, self.console)
             check_precision(settings, self._slots)
             with (
-                NodeCheck(settings.storage_root) as self._node_check,
+                NodeCheck(settings.storage_root, settings.own_losses) as self._node_check,
                 locked(settings.folder),
                 self.interruption.listening(),
             ):
@@ -112,7 +112,7 @@ class Session:
     @cached_property
     def search_data(self) -> TrialData:
         """What trials see that are judged by the validation part; all such stages share it."""
-        return search_data(self.data)
+        return search_data(self.data, self.settings.own_losses)
 
     def read_test_split(self) -> Split:
         """Read the test split: only once everything is chosen. What is odd about it is told.

@@ -13,9 +13,10 @@ from search_spaces import SEARCH_SPACES
 from trainables.config import PRECISIONS
 from trainables.data import DATASETS, check_dataset_name
 from trainables.errors import UserError
+from trainables.loss_code import LossCode
 from trainables.registry import MODELS
 from tune.records import read_json
-from tune.records.roles import CONTROLS_OF, default_reference
+from tune.records.roles import CONTROLS_OF, code_options, default_reference
 from tune.records.schema import PACKED, RUN_FILE
 from tune.storage.url import check_plain
 
@@ -24,6 +25,7 @@ __all__ = [
     "Budget",
     "ConfirmSettings",
     "SearchSettings",
+    "check_losses",
     "check_name",
     "check_new",
     "check_output",
@@ -67,6 +69,14 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
+def check_losses(losses: Iterable[str]) -> None:
+    """Raise UserError unless there is a loss of each of these names."""
+    for loss in losses:
+        if loss not in SEARCH_SPACES:
+            known = ", ".join(sorted(SEARCH_SPACES))
+            raise UserError(f"unknown loss {loss!r}{_nearest(loss, SEARCH_SPACES)}; known: {known}")
+
+
 @dataclass(frozen=True)
 class SearchSettings:
     """A search, whole. `trials`, epochs and time are per loss; equal for all.
@@ -98,6 +108,7 @@ class SearchSettings:
         niceness: of the processes of trials, see nice(2); 0 is that of any program.
         again: where the run is one trial of an earlier one once more: "trial", its folder and id, and "point", what its
             parameters were; else None.
+        own_losses: the code of those among the losses that are not part of this project.
     """
 
     dataset: str
@@ -125,6 +136,7 @@ class SearchSettings:
     checkpoint_interval_s: float = 5.0
     niceness: int = 0
     again: dict[str, Any] | None = None
+    own_losses: tuple[LossCode, ...] = ()
 
     # A resumed run may move to another machine, but not change what is compared.
     MOVABLE = frozenset(
@@ -169,6 +181,11 @@ class SearchSettings:
         """Where the checkpoints of the run's confirmation go: an absolute path or a URI."""
         return self._shared_place("confirm/checkpoints", f"{self.name}-confirm")
 
+    @property
+    def code_options(self) -> tuple[str, ...]:
+        """Words of a command line that name the code of losses which must be named each time."""
+        return tuple(code_options(self.to_dict()))
+
     def _shared_place(self, in_folder: str, in_storage: str) -> str:
         if self.storage is None:
             return str(self.folder.resolve() / in_folder)
@@ -180,10 +197,7 @@ class SearchSettings:
     def validate(self) -> None:
         """Raise UserError with one line on the first thing that cannot be."""
         check_dataset_name(self.dataset)
-        for loss in self.losses:
-            if loss not in SEARCH_SPACES:
-                known = ", ".join(sorted(SEARCH_SPACES))
-                raise UserError(f"unknown loss {loss!r}{_nearest(loss, SEARCH_SPACES)}; known: {known}")
+        check_losses(self.losses)
         if len(set(self.losses)) < len(self.losses):
             raise UserError(f"each --loss may be given once, got {', '.join(self.losses)}")
         if self.reference is not None and self.reference not in self.losses:
@@ -284,7 +298,11 @@ class SearchSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for run.json."""
-        return {**asdict(self), "losses": list(self.losses)}
+        return {
+            **asdict(self),
+            "losses": list(self.losses),
+            "own_losses": [code.to_dict() for code in self.own_losses],
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SearchSettings":
@@ -294,7 +312,8 @@ class SearchSettings:
         if not needed <= set(values) <= names:
             differing = ", ".join(sorted((set(values) - names) | (needed - set(values))))
             raise UserError(f"run.json was written by another version (settings that differ: {differing})")
-        return cls(**{**values, "losses": tuple(values["losses"])})
+        own = tuple(LossCode.from_dict(code) for code in values.get("own_losses", ()))
+        return cls(**{**values, "losses": tuple(values["losses"]), "own_losses": own})
 
 
 def _shown(value: Any) -> str:

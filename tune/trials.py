@@ -8,6 +8,7 @@ import optuna
 from search_spaces import SEARCH_SPACES
 from trainables.config import TrialConfig
 from trainables.data import DatasetSpec, Split, TrainingData
+from trainables.loss_code import LossCode
 from trainables.registry import MODELS
 from trainables.trial_data import TrialData
 from tune.settings import SearchSettings
@@ -44,8 +45,8 @@ def first_config(loss: str) -> dict[str, Any]:
     return space.suggest(optuna.trial.FixedTrial(space.first_points[0]))  # type: ignore[arg-type]
 
 
-def search_data(data: TrainingData) -> TrialData:
-    """Return what trials see that are judged by the validation part."""
+def search_data(data: TrainingData, losses: tuple[LossCode, ...]) -> TrialData:
+    """Return what trials see that are judged by the validation part, with the code of losses that are not ours."""
     return TrialData(
         train_images=data.train.images,
         train_labels=data.train.labels,
@@ -56,10 +57,11 @@ def search_data(data: TrainingData) -> TrialData:
         num_classes=data.spec.num_classes,
         class_names=data.spec.class_names,
         are_photos=bool(data.note),
+        losses=losses,
     )
 
 
-def test_data(data: TrainingData, test: Split) -> TrialData:
+def test_data(data: TrainingData, test: Split, losses: tuple[LossCode, ...]) -> TrialData:
     """Return what trials see that train on training and validation images and are tested once, at their end."""
     return TrialData(
         train_images=np.concatenate([data.train.images, data.validation.images]),
@@ -73,4 +75,5 @@ def test_data(data: TrainingData, test: Split) -> TrialData:
         num_classes=data.spec.num_classes,
         class_names=data.spec.class_names,
         are_photos=bool(data.note),
+        losses=losses,
     )

@@ -7,9 +7,11 @@ from trainables.errors import UserError
 from tune.records import RecordError, read_json
 from tune.records.schema import RUN_FILE
 
-__all__ = ["WEIGHTS_HELP", "check_weights", "class_names_of"]
+__all__ = ["CODE_HELP", "WEIGHTS_HELP", "check_weights", "class_names_of"]
 
 WEIGHTS_HELP = "a model that a run has left: RUN/winner_LOSS.pt, or RUN/best_LOSS.pt of the search alone"
+
+CODE_HELP = "code of the model's loss, where that is one of your own, as the search was given it"
 
 
 def check_weights(path: Path) -> None:

@@ -65,9 +65,10 @@ def _measured(settings: SearchSettings, data: TrainingData) -> "MemoryNeed":
     from trainables import memory
 
     configs = [trial_config(settings, data.spec, first_config(loss)).to_dict() for loss in settings.losses]
+    images = ray.put(search_data(data, settings.own_losses))
     test_bytes = data.spec.test_size * data.train.images[0].nbytes
     try:
-        return on_worker(1, memory.measure_need, configs, ray.put(search_data(data)), test_bytes)
+        return on_worker(1, memory.measure_need, configs, images, test_bytes)
     except _OutOfMemoryError:
         raise UserError(
             f"one trial of {settings.model} needs more memory than a GPU has; lower --batch-size "

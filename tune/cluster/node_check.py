@@ -12,6 +12,7 @@ import pyarrow.fs
 
 import trainables
 from trainables.errors import UserError
+from trainables.loss_code import LossCode, register_losses
 from tune.storage.checkpoints import folders_to_make, remove_empty
 
 __all__ = ["NodeCheck"]
@@ -25,10 +26,11 @@ class NodeCheck:
 
     Args:
         root: absolute path or URI of the folder to which checkpoints go.
+        losses: code of those that are not part of this project; every node has to know them.
     """
 
-    def __init__(self, root: str) -> None:
-        self._root = root
+    def __init__(self, root: str, losses: tuple[LossCode, ...] = ()) -> None:
+        self._root, self._losses = root, losses
         self._token = f".reach-{secrets.token_hex(8)}"  # a file that all nodes should see
         self._asked: set[str] = set()
         self._open: dict[Any, str] = {}  # Ray's reference of a question -> address of the node
@@ -85,7 +87,9 @@ class NodeCheck:
         ask = ray.remote(num_cpus=0, max_retries=0)(answer)
         for node in new:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            question = ask.options(scheduling_strategy=there).remote(self._root, self._token, code_digest())
+            question = ask.options(scheduling_strategy=there).remote(
+                self._root, self._token, code_digest(), self._losses
+            )
             self._open[question] = node["NodeManagerAddress"]
 
     def _write_token(self) -> None:
@@ -117,10 +121,14 @@ class NodeCheck:
         return None
 
 
-def answer(root: str, token: str, digest: str) -> str | None:
+def answer(root: str, token: str, digest: str, losses: tuple[LossCode, ...] = ()) -> str | None:
     """Return what is wrong with the node on which this runs, or None."""
     if code_digest() != digest:
         return "has another version of this project; install the same everywhere (`ray up` does)"
+    try:
+        register_losses(losses)
+    except UserError as error:
+        return f"cannot take part: {error}"
     share = "give --storage, a folder that all nodes share or a URI such as s3://BUCKET/FOLDER"
     try:
         filesystem, path = pyarrow.fs.FileSystem.from_uri(root)

@@ -106,7 +106,7 @@ class _Confirmation:
 
         @functools.cache
         def tested() -> TrialData:  # only now that everything is chosen is the test split read
-            return test_data(data, self._session.read_test_split())
+            return test_data(data, self._session.read_test_split(), self._session.settings.own_losses)
 
         if not (yield from self._stage("paired seeds", paired_stage(settings, asked, winners), tested, controls)):
             return

@@ -84,6 +84,11 @@ def winner_weights_file(loss: str) -> str:
     return f"winner_{loss}.pt"
 
 
+def loss_file(loss: str) -> str:
+    """Return the name of the file with the code of a loss that is not part of this project, as the run used it."""
+    return f"loss_{loss}.py"
+
+
 ENDINGS = ("finished", "stopped", "failed")  # events with which a trial is over
 # What an epoch says, as far as there is something to say.
 EPOCH_FIELDS = (
