@@ -23,19 +23,21 @@ ARROWS = {
     "tune.study": set(),
     "tune.interruption": set(),
     "tune.full_disk": set(),
+    "tune.budgets": set(),
     "tune.console": {"tune.full_disk", "tune.records", "trainables.errors"},
     "tune.storage.url": {"trainables.errors"},
     "tune.settings": {"search_spaces", "trainables", "tune.records", "tune.storage.url"},
     "tune.run_config": {"trainables.errors", "tune.records"},
     "tune.asked": {
-        *("trainables.errors", "tune.again", "tune.invocation", "tune.records", "tune.run_config", "tune.settings"),
-        "tune.storage.url",
+        *("trainables.errors", "tune.again", "tune.budgets", "tune.invocation", "tune.own_losses", "tune.records"),
+        *("tune.run_config", "tune.settings", "tune.storage.url"),
     },
     "tune.provenance": {"trainables", "tune.storage.url"},
     "tune.storage": {
         *("trainables", "tune.interruption", "tune.records", "tune.settings", "tune.storage.url", "tune.study"),
     },
-    "tune.again": {"search_spaces", "trainables.errors", "tune.records", "tune.settings"},
+    "tune.own_losses": {"search_spaces", "trainables", "tune.records", "tune.settings"},
+    "tune.again": {"search_spaces", "trainables.errors", "tune.own_losses", "tune.records", "tune.settings"},
     "tune.trials": {"search_spaces", "trainables", "tune.settings"},
     "tune.cluster": {"trainables", "tune.settings", "tune.storage", "tune.trials"},
     "tune.run_file": {
@@ -43,8 +45,8 @@ ARROWS = {
         "tune.settings",
     },
     "tune.session": {
-        *("trainables", "tune.cluster", "tune.interruption", "tune.opening", "tune.run_file", "tune.settings"),
-        *("tune.storage", "tune.trials"),
+        *("trainables", "tune.budgets", "tune.cluster", "tune.interruption", "tune.opening", "tune.run_file"),
+        *("tune.settings", "tune.storage", "tune.trials"),
     },
     "tune.execution": {
         *("trainables", "tune.cluster", "tune.full_disk", "tune.interruption", "tune.opening", "tune.records"),
@@ -77,6 +79,7 @@ ARROWS = {
     "tune.opening": set(),
     "tune.cli": {"trainables.errors", "tune.console", "tune.invocation"},  # the commands themselves when called
     "tune.weights": {"trainables.errors", "tune.records"},
+    "tune.check_loss": {"trainables", "tune.console", "tune.own_losses"},
     "tune.predict": {"trainables", "tune.console", "tune.weights"},
     "tune.export": {"trainables", "tune.console", "tune.weights"},
     "tune.api": {"analysis", "trainables.errors", "tune"},
@@ -247,7 +250,10 @@ def test_the_key_that_asks_ray_for_a_checkpoint_is_the_one_that_ray_looks_for():
 # --- Other packages --------------------------------------------------------------------------------------------------
 
 
-OPTIONAL = {"trainables.exported": {"onnx", "onnxscript", "onnxruntime"}}  # of an extra, and said where it is missing
+OPTIONAL = {  # of an extra, and said where it is missing
+    "trainables.exported": {"onnx", "onnxscript", "onnxruntime"},
+    "trainables.losses.pml": {"pytorch_metric_learning"},
+}
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -9,7 +9,8 @@ import pytest
 
 from analysis.statistics.stats import MIN_SEEDS
 from tests.test_project import PROJECT
-from tune.settings import ConfirmSettings, default_budget
+from tune.budgets import default_budget
+from tune.settings import ConfirmSettings
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 MAIN, DEV = "--editable .", "--editable '.[dev]'"

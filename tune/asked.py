@@ -9,6 +9,7 @@ from typing import Any
 
 from trainables.errors import UserError
 from tune.again import settings_again
+from tune.budgets import default_budget
 from tune.invocation import command_line
 from tune.own_losses import named_losses, with_known_code
 from tune.records.schema import RUN_FILE
@@ -20,7 +21,6 @@ from tune.settings import (
     check_name,
     check_new,
     check_output,
-    default_budget,
     load_confirm_settings,
     load_settings,
 )

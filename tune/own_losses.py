@@ -97,9 +97,9 @@ def with_known_code(
 
 def _known(reference: str) -> LossCode:
     """Return the code of a loss that keeps the contract, and has a search space under its name."""
-    from trainables.losses.contract import broken_rule
-
     code, cls = find_loss(reference)
+    from trainables.losses.contract import broken_rule  # torch, which that class is made of, is there by now
+
     space = space_of(code, cls)
     if problem := broken_rule(cls, first_arguments(space)):
         raise UserError(f"--loss {reference}: {problem}")

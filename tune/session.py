@@ -25,6 +25,7 @@ from trainables.data import (
 from trainables.errors import UserError
 from trainables.registry import MODELS, default_model
 from trainables.trial_data import TrialData
+from tune.budgets import default_budget
 from tune.cluster.connection import connect, is_local
 from tune.cluster.gpu_share import slots_for
 from tune.cluster.node_check import NodeCheck
@@ -32,7 +33,7 @@ from tune.cluster.slots import Slots
 from tune.interruption import Interruption
 from tune.opening import Opening
 from tune.run_file import locked, note_repeated_test_images, running_command
-from tune.settings import SearchSettings, default_budget
+from tune.settings import SearchSettings
 from tune.storage.checkpoints import CheckpointStore
 from tune.trials import search_data
 

@@ -169,6 +169,65 @@ def test_a_search_on_cifar10_that_was_submitted_as_a_job_outlives_the_death_of_a
     assert (fetched / "report.html").is_file()
 
 
+MINE = """
+import torch
+import torch.nn.functional as F
+from optuna.distributions import FloatDistribution
+
+from search_spaces import SCALE, Parameter, SearchSpace
+from trainables.losses import ClassifierLoss
+
+
+class MineLoss(ClassifierLoss):
+    search_space = SearchSpace("mine", own=(SCALE, Parameter("margin", FloatDistribution(0.0, 0.4))))
+
+    def __init__(self, embedding_dim, num_classes, *, scale, margin, label_smoothing=0.0):
+        super().__init__(embedding_dim, num_classes, label_smoothing=label_smoothing)
+        self.scale, self.margin = scale, margin
+        self.weight = torch.nn.Parameter(torch.randn(num_classes, embedding_dim))
+
+    def logits(self, embeddings):
+        return self.scale * F.linear(F.normalize(embeddings.float()), F.normalize(self.weight))
+
+    def forward(self, embeddings, labels):
+        margin = self.scale * self.margin * F.one_hot(labels, self.num_classes)
+        return F.cross_entropy(self.logits(embeddings) - margin, labels, label_smoothing=self.label_smoothing)
+"""
+
+
+def test_a_loss_in_a_file_of_the_users_is_tuned_killed_resumed_and_confirmed_on_all_hosts(cluster):
+    """The file is on one host alone, outside the project; the others are given its text."""
+    cluster.wait_for_hosts(3)
+    file = cluster.head.home / "mine.py"
+    file.write_text(MINE)
+    own = ("--loss", f"{HOME}/mine.py:MineLoss")
+    confirmation = ("--candidates", 1, "--candidate-seeds", 2, "--confirm-seeds", 2)
+    length = [option for option in full_length(8) if option != "--no-confirm"]
+    search = cluster.start_search(*SMALL, *own, "--trials", TRIALS, *length, *confirmation, "--name", "own")
+    run, losses = cluster.running("own"), (*LOSS, "mine")
+    wait_for(lambda: run.exists() and len(epochs_of(run, "mine")) >= 3, "it trains", 600)
+    (driver,) = cluster.head.processes("run_search.py", program="python")
+    driver.kill()
+    search.communicate(timeout=600)
+    assert not (run / "confirm.jsonl").exists()
+
+    refused = cluster.search("--resume", "--name", "own", check=False)
+    assert f"add --loss {HOME}/mine.py:MineLoss" in refused
+    file.write_text(MINE.replace("0.4", "0.5"))
+    refused = cluster.search("--resume", "--name", "own", *own, check=False)
+    assert "the code of mine is not what the run was started with" in refused
+    file.write_text(MINE)
+    output = cluster.search("--resume", "--name", "own", *own)
+    assert "mine - softmax = " in output
+    assert_complete(run, "digits", losses, TRIALS)
+    assert nodes_of(run, ("mine",)) == {host.ip for host in (cluster.head, *cluster.workers)}
+    confirmed = [json.loads(line) for line in (run / "confirm.jsonl").read_text().splitlines()]
+    assert {(line["arm"], line["pair"]) for line in confirmed if line["role"] == "winner"} == {
+        (loss, pair) for loss in losses for pair in range(2)
+    }
+    assert (run / "loss_mine.py").read_text() == MINE
+
+
 def test_a_search_that_was_told_to_stop_goes_on_and_when_its_head_dies_under_another(cluster):
     left, right = cluster.workers
     cluster.wait_for_hosts(3)

@@ -81,7 +81,7 @@ def test_the_options_of_a_search_stand_under_headings(adaloss):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["serach"], "there is no command 'serach' (did you mean search?); known: search, confirm, compare"),
+        (["serach"], "there is no command 'serach' (did you mean search?); known: search, check-loss, confirm"),
         (["--dataset", "digits"], "No such option: --dataset"),
         (["search", "--dataset", "cifra10"], "did you mean cifar10?"),
         (["confirm", "nosuch"], "nosuch"),

@@ -8,6 +8,7 @@ from search_spaces import SEARCH_SPACES
 from tests.tune.test_settings import GOOD
 from trainables.config import TrialConfig
 from trainables.data import DATASETS, load_training_data
+from trainables.loss_code import LossCode
 from trainables.registry import MODELS
 from tune.trials import first_config, search_data, trial_config
 from tune.trials import test_data as data_with_test_images
@@ -37,6 +38,8 @@ def test_the_first_trial_of_a_loss_has_settings_that_are_known_to_be_good(loss):
 def test_trials_know_what_the_classes_are_called_and_whether_images_are_photos(note):
     """It goes into their weights, for whoever uses the model."""
     data = replace(load_training_data("digits", None), note=note)
-    for seen in (search_data(data), data_with_test_images(data, data.validation)):
+    codes = (LossCode("mine", "mine.py:Mine", "file", "0" * 64),)
+    for seen in (search_data(data, codes), data_with_test_images(data, data.validation, codes)):
+        assert seen.losses == codes
         assert seen.class_names == tuple("0123456789")
         assert seen.are_photos == bool(note)

@@ -18,5 +18,5 @@ def steps_in(out):
 
 def no_findings(folders):
     """Take the place of `load_findings`: a run that is confirmed, and of which nothing is known."""
-    run = SimpleNamespace(folder=folders[0], losses=("softmax",))
+    run = SimpleNamespace(info={}, folder=folders[0], losses=("softmax",))
     return [SimpleNamespace(run=run, accuracies=("some",), main_verdicts=())]

@@ -189,13 +189,12 @@ def _gradients_are_finite(subject: _Subject) -> None:
 
 
 def _gradients_are_finite_at_cosines_of_one(subject: _Subject) -> None:
+    labels = torch.arange(CLASSES)
     for sign in (1.0, -1.0):
         loss = subject.build()
-        vectors = _class_vectors(loss)
-        if vectors is None:
+        if not _put_on_axes(loss):
             return
-        embeddings = (sign * 2.0 * vectors).requires_grad_()
-        labels = torch.arange(CLASSES)
+        embeddings = (sign * 2.0 * torch.eye(CLASSES, DIM)).requires_grad_()
         for _ in range(3):
             embeddings.grad = None
             _backward(objective(loss, embeddings, labels))
@@ -373,11 +372,11 @@ def _require_finite(embeddings: Tensor, loss: ClassifierLoss, where: str) -> Non
     _require(not broken, f"the gradient of {', '.join(broken)} is not finite {where}")
 
 
-def _class_vectors(loss: ClassifierLoss) -> Tensor | None:
-    """Return the class weights (C, D), whichever way they lie, or None where there are none of this kind."""
+def _put_on_axes(loss: ClassifierLoss) -> bool:
+    """Have each class's weights point along an axis, so that cosines are exact; False where there are none to find."""
     for parameter in loss.parameters():
-        if parameter.shape == (CLASSES, DIM):
-            return parameter.detach().clone()
-        if parameter.shape == (DIM, CLASSES):
-            return parameter.detach().T.clone()
-    return None
+        if set(parameter.shape) == {CLASSES, DIM}:
+            with torch.no_grad():
+                parameter.copy_(2.0 * torch.eye(*parameter.shape))
+            return True
+    return False

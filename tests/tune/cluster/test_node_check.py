@@ -5,6 +5,7 @@ import pytest
 import ray
 
 from trainables.errors import UserError
+from trainables.loss_code import LossCode
 from tune.cluster import node_check
 from tune.cluster.node_check import NodeCheck, answer, code_digest
 
@@ -61,6 +62,14 @@ def test_the_digest_is_that_of_the_code(tmp_path, monkeypatch):
     assert len({before, other, code_digest()}) == 3
 
 
+def test_a_node_on_which_a_loss_cannot_be_loaded_says_so(tmp_path):
+    (tmp_path / "token").touch()
+    text = "import nosuch\nclass Mine: pass\n"
+    code = LossCode("mine", "mine.py:Mine", "file", "0" * 64, source=text)
+    problem = answer(str(tmp_path), "token", code_digest(), (code,))
+    assert problem.startswith("cannot take part: --loss mine.py:Mine: line 1: ModuleNotFoundError")
+
+
 # --- What is made of the answers -------------------------------------------------------------------------------------
 
 
@@ -85,7 +94,8 @@ class Cluster:
         self.next = scheduling_strategy.node_id[0]
         return self
 
-    def remote(self, root, token, digest):
+    def remote(self, root, token, digest, losses):
+        assert losses == ()
         self.asked.append(self.next)
         return self.next
 
