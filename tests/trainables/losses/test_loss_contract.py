@@ -1,5 +1,8 @@
 """The contract that every loss is held to before a search: what it refuses, and that it refuses no good one."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -91,3 +94,12 @@ def test_the_checks_leave_torchs_generator_as_it_was(loss_of):
     torch.manual_seed(5)
     assert broken_rule(cls, points) is None
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_readmes_example_keeps_all_rules(tmp_path):
+    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text()
+    (text,) = re.findall(r"```python\n(# growing.py\n.*?)```", readme, re.DOTALL)
+    (tmp_path / "growing.py").write_text(text)
+    code, cls = find_loss(f"{tmp_path}/growing.py:Growing")
+    checks = list(check_loss(cls, first_arguments(space_of(code, cls)), thorough=True))
+    assert [check for check in checks if check.problem] == []
