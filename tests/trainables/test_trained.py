@@ -2,17 +2,21 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.trainables.own_losses import GOOD
 from tests.trainables.small_actors import actor_of, saved, steps, trial, trial_data
 from tests.trainables.small_trials import LOSS_ARGS
 from tests.trainables.untrained import write_weights
+from trainables import loss_code
 from trainables.data import TrainingData
 from trainables.errors import UserError
+from trainables.loss_code import find_loss
 from trainables.losses import LOSSES
 from trainables.trainable import WEIGHTS_FILE
 from trainables.trained import load_model
@@ -87,3 +91,48 @@ def test_what_holds_no_model_is_named(tmp_path: Path, content: bytes | None) -> 
     for place in (path, tmp_path / "missing.pt"):
         with pytest.raises(UserError, match=f"{place}: no weights of a trained model"):
             load_model(place)
+
+
+# --- Losses of a user's own ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(
+    digits: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Path, torch.Tensor, str]]:
+    """Weights of a loss in a file, the logits that its trial gave, and its reference; this process knows it no more."""
+    before = dict(LOSSES)
+    monkeypatch.setattr(loss_code, "_registered", {})
+    (tmp_path / "mine.py").write_text(GOOD)
+    reference = f"{tmp_path}/mine.py:Mine"
+    code, _ = find_loss(reference)
+    data = dataclasses.replace(trial_data(digits), losses=(code,))
+    running = actor_of(data)(trial("mine", loss_args={"scale": 8.0, "margin": 0.1}))
+    steps(running)
+    trainer = running._trainer
+    assert trainer is not None
+    trainer.loss.eval()
+    logits = [trainer.loss.logits(found) for found, _ in trainer._embedded(trainer.model, trainer._validation)]
+    LOSSES.clear()
+    LOSSES.update(before)
+    yield saved(running, tmp_path / "trial") / WEIGHTS_FILE, torch.cat(logits), reference
+    LOSSES.clear()
+    LOSSES.update(before)
+
+
+def test_a_model_of_ones_own_loss_is_loaded_with_its_code(own: Any, digits: TrainingData) -> None:
+    path, expected, reference = own
+    model = load_model(path, loss=reference)
+    images = torch.from_numpy(digits.validation.images[: len(expected)].copy())
+    torch.testing.assert_close(model(images), expected, atol=2e-4, rtol=2e-4)
+
+
+def test_weights_have_no_code_run_that_nobody_names_and_none_that_is_other(own: Any, tmp_path: Path) -> None:
+    path, _, reference = own
+    with pytest.raises(UserError, match=r"runs only where you name it: add --loss .*mine.py:Mine"):
+        load_model(path)
+    (tmp_path / "mine.py").write_text(GOOD.replace("0.4", "0.5"))
+    with pytest.raises(UserError, match=r"it is not the code with which .* was trained"):
+        load_model(path, loss=reference)
+    with pytest.raises(UserError, match="of this project; leave the option out"):
+        load_model(write_weights(tmp_path / "ours.pt"), loss=reference)
