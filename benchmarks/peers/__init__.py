@@ -1,0 +1,1 @@
+"""The product beside the two recipes that a user would otherwise write."""
