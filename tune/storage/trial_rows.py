@@ -1,11 +1,16 @@
 """Writes what becomes of a study's trials into Optuna's tables, one transaction a step.
 
+Values of epochs that follow one another quickly wait for the next step, and are written with it: each transaction waits
+for the disk, and there are several epochs to a trial. Whoever opens a study after a kill has them from the records.
+
 Optuna's own storage asks the database before each value that it sets, and commits each by itself: some 30 transactions
 a trial, through its object-relational mapper. The tables, and what stands in them, are the same. A transaction that is
 repeated, because the answer to its commit was lost, changes nothing more.
 """
 
 import json
+import math
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -28,6 +33,7 @@ _TRIALS, _PARAMS = models.TrialModel.__table__, models.TrialParamModel.__table__
 _USER_ATTRS, _SYSTEM_ATTRS = models.TrialUserAttributeModel.__table__, models.TrialSystemAttributeModel.__table__
 _EPOCHS, _VALUES = models.TrialIntermediateValueModel.__table__, models.TrialValueModel.__table__
 _FINITE_EPOCH = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE
+_REPORTS_S = 0.5  # a value of an epoch is written at once if nothing was written for so long
 _FINITE_VALUE = models.TrialValueModel.TrialValueType.FINITE
 
 
@@ -42,6 +48,9 @@ class TrialRows:
     def __init__(self, storage: RDBStorage, study_id: int) -> None:
         self._storage, self._study_id = storage, study_id
         self._insert: Any = postgresql.insert if storage.engine.name == "postgresql" else sqlite.insert
+        self._reports: dict[tuple[int, int], float] = {}  # by trial and epoch, for the next transaction
+        self._written_at = -math.inf
+        self._statements: dict[tuple[str, ...], Any] = {}  # building one takes as long as running it
 
     def create(self, trial: FrozenTrial, after: int) -> int:
         """Write a trial that runs, with its parameters and attributes, and return its id in the database.
@@ -95,13 +104,10 @@ class TrialRows:
         self._transaction(write)
 
     def report(self, trial_id: int, epoch: int, value: float) -> None:
-        """Write the value of a running trial's epoch, in the place of an earlier one."""
-        row = {"trial_id": trial_id, "step": epoch, "intermediate_value": value}
-        self._transaction(
-            lambda session, again: self._put(
-                session, _EPOCHS, [{**row, "intermediate_value_type": _FINITE_EPOCH}], ("trial_id", "step")
-            )
-        )
+        """Write the value of a running trial's epoch, in the place of an earlier one: now or with the next step."""
+        self._reports[trial_id, epoch] = value
+        if time.monotonic() - self._written_at >= _REPORTS_S:
+            self._transaction(lambda session, again: None)
 
     def end(self, trial_id: int, state: TrialState, value: float | None, user_attrs: Mapping[str, Any]) -> None:
         """Write how a running trial ended."""
@@ -122,11 +128,17 @@ class TrialRows:
     def _transaction(self, write: Callable[[Any, bool], _Result]) -> _Result:
         def attempt(again: bool) -> _Result:
             with _create_scoped_session(self._storage.scoped_session) as session:
+                self._put(session, _EPOCHS, reports, ("trial_id", "step"))
                 return write(session, again)
 
-        if isinstance(self._storage, RetryingStorage):
-            return self._storage.retrying.call(attempt)
-        return attempt(False)
+        reports = [
+            {"trial_id": trial_id, "step": epoch, "intermediate_value": value, "intermediate_value_type": _FINITE_EPOCH}
+            for (trial_id, epoch), value in self._reports.items()
+        ]
+        done = self._storage.retrying.call(attempt) if isinstance(self._storage, RetryingStorage) else attempt(False)
+        self._reports.clear()
+        self._written_at = time.monotonic()
+        return done
 
     def _set_state(self, session: Any, trial_id: int, state: TrialState, **times: datetime | None) -> None:
         session.execute(sqlalchemy.update(_TRIALS).where(_TRIALS.c.trial_id == trial_id).values(state=state, **times))
@@ -149,10 +161,14 @@ class TrialRows:
 
     def _put(self, session: Any, table: Any, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None:
         """Insert rows, in the place of those with the same key."""
-        if rows:
+        if not rows:
+            return
+        kind = (table.name, *rows[0])
+        if kind not in self._statements:
             statement = self._insert(table)
             new = {name: statement.excluded[name] for name in rows[0] if name not in key}
-            session.execute(statement.on_conflict_do_update(index_elements=list(key), set_=new), rows)
+            self._statements[kind] = statement.on_conflict_do_update(index_elements=list(key), set_=new)
+        session.execute(self._statements[kind], rows)
 
 
 def _utc(time: datetime | None) -> datetime | None:
