@@ -88,6 +88,26 @@ def test_draws_beside_running_trials_are_optuna_s_own(tmp_path, loss):
             run_trial(study, running.pop(1))
 
 
+@pytest.mark.parametrize("loss", ["adaloss", "softmax"])
+def test_trials_are_read_as_optuna_reads_them(tmp_path, loss):
+    on_disk = StudyOnDisk(tmp_path, loss=loss, trials=12)
+    study = on_disk.open()
+    for _ in range(8):
+        run_trial(study, study.ask())
+    study.on_epoch(study.ask().number, record(1, math.nan))
+    waiting, running = study.ask(), study.ask()
+    study.on_epoch(running.number, record(1, 0.5))
+    study.requeue(waiting.number, "out of memory")
+    database = study._study._database
+    optuna.create_study(study_name="another", storage=database).ask()
+    database.set_trial_intermediate_value(study._study._stored_ids[running.number], 2, math.inf)
+    expected = database.get_all_trials(database.get_study_id_from_name(f"digits-{loss}"))
+    read = study._study._rows.read()
+    assert [trial.__dict__ for trial in read] == [trial.__dict__ for trial in expected]
+    assert {trial.state for trial in read} == set(TrialState)
+    assert [list(trial.params) for trial in read] == [list(trial.params) for trial in expected]
+
+
 def test_epochs_that_come_quickly_are_in_the_database_with_the_next_step(tmp_path):
     on_disk = StudyOnDisk(tmp_path)
     study = on_disk.open()
