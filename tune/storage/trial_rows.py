@@ -1,17 +1,24 @@
-"""Writes what becomes of a study's trials into Optuna's tables, one transaction a step.
+"""Reads a study's trials from Optuna's tables at once, and writes what becomes of them, one transaction a step.
+
+Values of epochs that follow one another quickly wait for the next step, and are written with it: each transaction waits
+for the disk, and there are several epochs to a trial. Whoever opens a study after a kill has them from the records.
 
 Optuna's own storage asks the database before each value that it sets, and commits each by itself: some 30 transactions
 a trial, through its object-relational mapper. The tables, and what stands in them, are the same. A transaction that is
 repeated, because the answer to its commit was lost, changes nothing more.
 """
 
+import functools
 import json
+import math
+import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import sqlalchemy
-from optuna.distributions import distribution_to_json
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
@@ -28,6 +35,7 @@ _TRIALS, _PARAMS = models.TrialModel.__table__, models.TrialParamModel.__table__
 _USER_ATTRS, _SYSTEM_ATTRS = models.TrialUserAttributeModel.__table__, models.TrialSystemAttributeModel.__table__
 _EPOCHS, _VALUES = models.TrialIntermediateValueModel.__table__, models.TrialValueModel.__table__
 _FINITE_EPOCH = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE
+_REPORTS_S = 0.5  # a value of an epoch is written at once if nothing was written for so long
 _FINITE_VALUE = models.TrialValueModel.TrialValueType.FINITE
 
 
@@ -42,6 +50,33 @@ class TrialRows:
     def __init__(self, storage: RDBStorage, study_id: int) -> None:
         self._storage, self._study_id = storage, study_id
         self._insert: Any = postgresql.insert if storage.engine.name == "postgresql" else sqlite.insert
+        self._reports: dict[tuple[int, int], float] = {}  # by trial and epoch, for the next transaction
+        self._written_at = -math.inf
+        self._statements: dict[tuple[str, ...], Any] = {}  # building one takes as long as running it
+
+    def read(self) -> list[FrozenTrial]:
+        """Return all trials, by number: what Optuna's own storage returns, in a third of the time."""
+
+        def fetch(session: Any, again: bool) -> list[FrozenTrial]:
+            mine = sqlalchemy.select(_TRIALS).where(_TRIALS.c.study_id == self._study_id)
+            params, users, systems, epochs, values = (
+                self._by_trial(session, table) for table in (_PARAMS, _USER_ATTRS, _SYSTEM_ATTRS, _EPOCHS, _VALUES)
+            )
+            return [
+                _trial(row, *(rows[row.trial_id] for rows in (params, users, systems, epochs, values)))
+                for row in session.execute(mine.order_by(_TRIALS.c.trial_id))
+            ]
+
+        return self._transaction(fetch)
+
+    def _by_trial(self, session: Any, table: Any) -> defaultdict[int, list[Any]]:
+        """Return a table's rows of each trial, in the order in which they were written."""
+        rows = sqlalchemy.select(table).join(_TRIALS, table.c.trial_id == _TRIALS.c.trial_id)
+        found = defaultdict(list)
+        ordered = rows.where(_TRIALS.c.study_id == self._study_id).order_by(*table.primary_key.columns)
+        for row in session.execute(ordered):
+            found[row.trial_id].append(row)
+        return found
 
     def create(self, trial: FrozenTrial, after: int) -> int:
         """Write a trial that runs, with its parameters and attributes, and return its id in the database.
@@ -95,13 +130,10 @@ class TrialRows:
         self._transaction(write)
 
     def report(self, trial_id: int, epoch: int, value: float) -> None:
-        """Write the value of a running trial's epoch, in the place of an earlier one."""
-        row = {"trial_id": trial_id, "step": epoch, "intermediate_value": value}
-        self._transaction(
-            lambda session, again: self._put(
-                session, _EPOCHS, [{**row, "intermediate_value_type": _FINITE_EPOCH}], ("trial_id", "step")
-            )
-        )
+        """Write the value of a running trial's epoch, in the place of an earlier one: now or with the next step."""
+        self._reports[trial_id, epoch] = value
+        if time.monotonic() - self._written_at >= _REPORTS_S:
+            self._transaction(lambda session, again: None)
 
     def end(self, trial_id: int, state: TrialState, value: float | None, user_attrs: Mapping[str, Any]) -> None:
         """Write how a running trial ended."""
@@ -122,11 +154,17 @@ class TrialRows:
     def _transaction(self, write: Callable[[Any, bool], _Result]) -> _Result:
         def attempt(again: bool) -> _Result:
             with _create_scoped_session(self._storage.scoped_session) as session:
+                self._put(session, _EPOCHS, reports, ("trial_id", "step"))
                 return write(session, again)
 
-        if isinstance(self._storage, RetryingStorage):
-            return self._storage.retrying.call(attempt)
-        return attempt(False)
+        reports = [
+            {"trial_id": trial_id, "step": epoch, "intermediate_value": value, "intermediate_value_type": _FINITE_EPOCH}
+            for (trial_id, epoch), value in self._reports.items()
+        ]
+        done = self._storage.retrying.call(attempt) if isinstance(self._storage, RetryingStorage) else attempt(False)
+        self._reports.clear()
+        self._written_at = time.monotonic()
+        return done
 
     def _set_state(self, session: Any, trial_id: int, state: TrialState, **times: datetime | None) -> None:
         session.execute(sqlalchemy.update(_TRIALS).where(_TRIALS.c.trial_id == trial_id).values(state=state, **times))
@@ -149,12 +187,52 @@ class TrialRows:
 
     def _put(self, session: Any, table: Any, rows: list[dict[str, Any]], key: tuple[str, ...]) -> None:
         """Insert rows, in the place of those with the same key."""
-        if rows:
+        if not rows:
+            return
+        kind = (table.name, *rows[0])
+        if kind not in self._statements:
             statement = self._insert(table)
             new = {name: statement.excluded[name] for name in rows[0] if name not in key}
-            session.execute(statement.on_conflict_do_update(index_elements=list(key), set_=new), rows)
+            self._statements[kind] = statement.on_conflict_do_update(index_elements=list(key), set_=new)
+        session.execute(self._statements[kind], rows)
+
+
+def _trial(
+    row: Any, params: list[Any], users: list[Any], systems: list[Any], epochs: list[Any], values: list[Any]
+) -> Any:
+    drawn = {param.param_name: _distribution(param.distribution_json) for param in params}
+    epoch_of, value_of = models.TrialIntermediateValueModel, models.TrialValueModel
+    return FrozenTrial(
+        number=row.number,
+        state=row.state,
+        value=None,
+        values=[value_of.stored_repr_to_value(value.value, value.value_type) for value in values] or None,
+        datetime_start=_local(row.datetime_start),
+        datetime_complete=_local(row.datetime_complete),
+        params={param.param_name: drawn[param.param_name].to_external_repr(param.param_value) for param in params},
+        distributions=drawn,
+        user_attrs={attr.key: json.loads(attr.value_json) for attr in users},
+        system_attrs={attr.key: json.loads(attr.value_json) for attr in systems},
+        intermediate_values={
+            epoch.step: epoch_of.stored_repr_to_intermediate_value(
+                epoch.intermediate_value, epoch.intermediate_value_type
+            )
+            for epoch in epochs
+        },
+        trial_id=row.trial_id,
+    )
+
+
+@functools.cache
+def _distribution(text: str) -> BaseDistribution:
+    return json_to_distribution(text)
 
 
 def _utc(time: datetime | None) -> datetime | None:
     """Return a local time as Optuna's tables hold it: in UTC, without saying so."""
     return None if time is None else time.astimezone(UTC).replace(tzinfo=None)
+
+
+def _local(time: datetime | None) -> datetime | None:
+    """Return the local time of one in Optuna's tables, without a time zone."""
+    return None if time is None else time.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)

@@ -15,6 +15,8 @@ from search_spaces import SEARCH_SPACES
 from tests.tune.search.invented_trials import StudyOnDisk, curve, record, run_all, run_trial
 from tune.search.loss_study import STARTUP_TRIALS
 from tune.search.stored_study import _History
+from tune.storage import trial_rows
+from tune.study import Checkpoint
 
 SPACE = {"x": FloatDistribution(0, 1)}
 
@@ -61,6 +63,84 @@ def test_draws_are_those_of_optuna_s_own_study(tmp_path):
             plain._storage.set_trial_state_values(trial._trial_id, drawn.state, [drawn.value])
             continue
         plain.add_trial(drawn)
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("loss", ["adaloss", "adaloss_quantile"])
+def test_draws_beside_running_trials_are_optuna_s_own(tmp_path, loss):
+    """Running trials count as bad ones, with parameters that were drawn with theirs and are not in use."""
+    study, running = StudyOnDisk(tmp_path, loss=loss, trials=30).open(), []
+    for number in range(30):
+        plain = optuna.create_study(direction="maximize")
+        for known in study._study.trials():
+            plain.add_trial(known)
+        suggestion = study.ask()
+        if number >= STARTUP_TRIALS + 5:
+            seed = int(np.random.SeedSequence((0, number)).generate_state(1)[0])
+            plain.sampler = TPESampler(
+                n_startup_trials=STARTUP_TRIALS, multivariate=True, group=True, constant_liar=True, seed=seed
+            )
+            SEARCH_SPACES[loss].suggest(plain.ask())
+            expected, drawn = plain.trials[number], study._study[number]
+            assert (drawn.params, drawn.system_attrs) == (expected.params, expected.system_attrs)
+        running.append(suggestion)
+        if len(running) > 4:
+            run_trial(study, running.pop(1))
+
+
+@pytest.mark.parametrize("loss", ["adaloss", "softmax"])
+def test_trials_are_read_as_optuna_reads_them(tmp_path, loss):
+    on_disk = StudyOnDisk(tmp_path, loss=loss, trials=12)
+    study = on_disk.open()
+    for _ in range(8):
+        run_trial(study, study.ask())
+    study.on_epoch(study.ask().number, record(1, math.nan))
+    waiting, running = study.ask(), study.ask()
+    study.on_epoch(running.number, record(1, 0.5))
+    study.requeue(waiting.number, "out of memory")
+    database = study._study._database
+    optuna.create_study(study_name="another", storage=database).ask()
+    database.set_trial_intermediate_value(study._study._stored_ids[running.number], 2, math.inf)
+    expected = database.get_all_trials(database.get_study_id_from_name(f"digits-{loss}"))
+    read = study._study._rows.read()
+    assert [trial.__dict__ for trial in read] == [trial.__dict__ for trial in expected]
+    assert {trial.state for trial in read} == set(TrialState)
+    assert [list(trial.params) for trial in read] == [list(trial.params) for trial in expected]
+
+
+def test_epochs_that_come_quickly_are_in_the_database_with_the_next_step(tmp_path):
+    on_disk = StudyOnDisk(tmp_path)
+    study = on_disk.open()
+    first, second = study.ask().number, study.ask().number
+    for epoch in (1, 2):
+        study.on_epoch(first, record(epoch, epoch / 10))
+    study.requeue(second, "out of memory")
+    assert on_disk.trials()[first].intermediate_values == {1: 0.1, 2: 0.2}
+
+
+def test_epochs_that_come_slowly_are_in_the_database_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial_rows, "_REPORTS_S", 0.0)
+    on_disk = StudyOnDisk(tmp_path)
+    study = on_disk.open()
+    for epoch in (1, 2):
+        study.on_epoch(0 if epoch > 1 else study.ask().number, record(epoch, epoch / 10))
+        assert on_disk.trials()[0].last_step == epoch
+
+
+def test_epochs_that_were_on_record_alone_when_it_was_killed_are_restored(tmp_path, monkeypatch):
+    """In the database and in the rungs: the next trial is compared with them."""
+    monkeypatch.setattr(trial_rows, "_REPORTS_S", math.inf)
+    on_disk = StudyOnDisk(tmp_path)
+    study = on_disk.open()
+    monkeypatch.setattr(study._study._rows, "_written_at", 0.0)  # as if something had been written
+    good = study.ask()
+    for epoch in (1, 2):
+        study.on_epoch(good.number, record(epoch, 0.8))
+    assert on_disk.trials()[good.number].intermediate_values == {}
+    again = on_disk.open(checkpoints={good.trial_id: Checkpoint(2, "/somewhere")})
+    assert on_disk.trials()[good.number].intermediate_values == {1: 0.8, 2: 0.8}
+    assert again.ask().number == good.number
+    assert not again.on_epoch(again.ask().number, record(1, 0.5))
 
 
 @given(st.lists(st.tuples(st.sampled_from("CPFW"), st.integers(1, 9), st.integers(0, 50)), max_size=400))
