@@ -2,10 +2,13 @@
 
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from analysis import compare, dashboard
 from analysis import results as command
+from analysis.arms import ARMS
 from analysis.findings import load_findings
 from analysis.plots.files import fingerprint_of
 from analysis.plots.results import fingerprint
@@ -203,6 +206,12 @@ def test_pictures_are_files_that_tell_of_which_records_they_are(called, project,
     assert code == 0
     assert f"10 pictures: {published}" in err
     assert differences(readme, published) == []
+    with Image.open(published / "results-curves-light.png") as image:
+        assert image.width == 2 * 700
+        colours = np.array(image.convert("RGB"), dtype=int).reshape(-1, 3)
+    for loss in ("arcface", "adaloss", "softmax"):
+        drawn = np.array([int(ARMS[loss].look.colour[i : i + 2], 16) for i in (1, 3, 5)])
+        assert (np.abs(colours - drawn).max(axis=1) < 16).sum() > 500
     sizes = [path.stat().st_size for path in published.glob("*.png")]
     assert sum(sizes) < 1_000_000
     shutil.copy(published / "results-margins-light.png", published / "results-curves-light.png")
