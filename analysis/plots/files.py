@@ -13,7 +13,7 @@ from tune.records import RecordError, write_file
 __all__ = ["FINGERPRINT", "draw", "fingerprint_of", "write_png"]
 
 FINGERPRINT = "adaloss-records"  # the text of a PNG file that tells what it shows
-# Of a picture, chosen to cover all that there are: none is off by more than a sixteenth, and files are a third as large.
+# Of a picture, chosen to cover all that there are: none is off by more than a sixteenth, files are a third as large.
 # By a median cut, the blue of one loss became the green of another where bands have many shades.
 _COLOURS = 256
 

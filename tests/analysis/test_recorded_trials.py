@@ -3,6 +3,8 @@
 import pytest
 
 from analysis.loading import load_run
+from analysis.plots.studies import importance, read_trials
+from analysis.publish import publish
 from analysis.recorded_trials import drawn_trials, recorded_distributions
 from search_spaces import SEARCH_SPACES
 
@@ -35,9 +37,31 @@ def test_each_draw_is_a_trial_with_its_settings_and_accuracy(example_findings):
         assert [trial.value for trial in trials] == list(rows["accuracy"])
         for trial, config in zip(trials, rows["config"], strict=True):
             flat = {**config, **config["loss_args"]}
-            assert trial.params == {name: flat[name] for name in recorded_distributions(found.run, loss)}
+            assert {
+                name: flat[name] for name in recorded_distributions(found.run, loss)
+            }.items() <= trial.params.items()
     failed = found.run.seed_runs_of("robustness", "arcface")["failed"]
     assert {t.value for t, fell in zip(drawn_trials(found.run, "arcface").trials, failed, strict=True) if fell} == {0.1}
+
+
+def test_the_trials_of_a_copy_are_those_of_the_study(example_run, tmp_path):
+    """With the parameters that only some trials have, which the loss knows by another name."""
+    run = load_run(example_run(seeds=0, study=True, losses=("adaloss", "softmax")))
+    publish(run.folder, tmp_path / "copy")
+    studies, copies = read_trials(run), read_trials(load_run(tmp_path / "copy"))
+    assert list(studies) == list(copies)
+    for loss, study in studies.items():
+        assert len(study.trials) == len(copies[loss].trials)
+        for of_study, of_copy in zip(study.trials, copies[loss].trials, strict=True):
+            for what in ("number", "state", "params", "distributions", "intermediate_values"):
+                assert getattr(of_copy, what) == getattr(of_study, what), (loss, of_study.number, what)
+            # Of a stopped trial a study has the value of its last epoch; the invented one does not.
+            last = of_study.intermediate_values[max(of_study.intermediate_values)]
+            assert of_copy.value == {"COMPLETE": of_study.value, "PRUNED": last, "FAIL": None}[of_study.state.name]
+    params = {name for trial in copies["adaloss"].trials for name in trial.params}
+    assert {"target_error", "target_gap"} <= params
+    importances = [importance(found["adaloss"], 2, run.chance) for found in (studies, copies)]
+    assert importances[0] == importances[1]
 
 
 def test_a_setting_outside_of_its_space_is_left_out_of_the_trial(new_run):

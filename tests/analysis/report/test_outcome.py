@@ -1,6 +1,7 @@
 """What a study is said to have come to: for every outcome the words that it has, and none that it has not."""
 
 import itertools
+import re
 from dataclasses import replace
 
 import pytest
@@ -58,7 +59,9 @@ def test_one_data_set_is_not_told_as_the_whole(study, dataset):
 
 
 def test_without_adaloss_there_is_no_answer(study):
-    assert headline(study(mnist={"softmax": "better"})) == ["There is no verdict on AdaLoss and ArcFace yet."]
+    assert headline(study(mnist={"softmax": "better"})) == [
+        "There is no verdict on AdaLoss and ArcFace yet. CIFAR-10 is not there yet."
+    ]
 
 
 # --- The gate --------------------------------------------------------------------------------------------------------
@@ -204,17 +207,26 @@ def drawn(new_run):
         ),
         ({"arcface": 16, "adaloss": 0, "gated": 8}, "the gate alone does not do it."),
         ({"arcface": 8, "adaloss": 0, "gated": 3}, "whether the gate alone does it is open"),
-        ({"arcface": 8, "adaloss": 0}, "whether by its gate was not run."),
-        ({"arcface": 3, "adaloss": 0, "gated": 0}, "That AdaLoss collapses less often than ArcFace is not shown."),
-        ({"arcface": 0, "adaloss": 8, "gated": 0}, "That AdaLoss collapses less often than ArcFace is not shown."),
+        ({"arcface": 8, "adaloss": 0}, "whether the gate alone does it was not run."),
+        ({"arcface": 3, "adaloss": 0, "gated": 0}, "That one of them collapses less often is not shown."),
+        ({"arcface": 0, "adaloss": 3, "gated": 0}, "That one of them collapses less often is not shown."),
+        ({"arcface": 0, "adaloss": 8, "gated": 0}, "AdaLoss collapses more often than ArcFace."),
     ],
 )
 def test_who_collapses_and_what_the_gate_does(drawn, collapsed, says):
-    shares, by_draw, gate = draws_say(drawn(**collapsed))
+    data = drawn(**collapsed)
+    shares, by_draw, gate = draws_say(data)
     for arm, name in (("arcface", "ArcFace"), ("adaloss", "AdaLoss")):
         assert f"{collapsed[arm]} of 20 ({name})" in shares
     assert f"only ArcFace in {max(collapsed['arcface'] - collapsed['adaloss'], 0)}, p" in by_draw
     assert says in gate
+    # Where AdaLoss is the safer one, that is among the first things that are said.
+    begin = "With settings drawn at random, AdaLoss collapses less often than ArcFace on MNIST, "
+    top = [line for line in headline([data]) if line.startswith(begin)]
+    assert len(top) == gate.startswith("AdaLoss collapses less often")
+    if top:
+        without_numbers = re.sub(r" \(p [^)]*\)", "", gate)
+        assert top[0].removeprefix(begin) == without_numbers.partition("than ArcFace, ")[2]
 
 
 @pytest.mark.parametrize(("partial", "says"), [(True, "collapse, on 100 training images: "), (False, "collapse: ")])
