@@ -111,8 +111,10 @@ def _both(interval: Interval | None, images: ImagesToo | None) -> tuple[str, str
 def _paragraphs(data_sets: Sequence[DataSet]) -> Iterator[Block]:
     gaps = [gap for data in data_sets if (gap := gap_says(data))]
     yield Paragraph(" ".join([plan_says(data_sets), *gaps]))
-    yield Paragraph(f"What holds. {_by_data(data_sets, holds) or 'No comparison of losses is decided.'}")
-    yield Paragraph(f"What is open. {_by_data(data_sets, open_questions) or 'Every comparison of losses is decided.'}")
+    decided, undecided = _by_data(data_sets, holds), _by_data(data_sets, open_questions)
+    if decided or undecided:
+        yield Paragraph(f"What holds. {decided or 'No comparison of losses is decided.'}")
+        yield Paragraph(f"What is open. {undecided or 'Every comparison of losses is decided.'}")
     yield Paragraph(f"Under which budget. {' '.join(_budget(data) for data in data_sets)}")
     for data in data_sets:
         if parts := " ".join(contributions(data)):
@@ -325,9 +327,9 @@ def _spent(data_sets: Sequence[DataSet]) -> list[Block]:
                     )
                 )
     text = (
-        "Trials of the search and runs of the confirmation, what they trained, and the time of training and judging on "
-        f"{listed(_hardware(data_sets))}. PFLOP: 10^15 operations of the model, a multiplication and an addition being "
-        "two."
+        "Trials of the search and runs of the confirmation, what they trained, and the time of training and judging, "
+        f"summed over runs that go side by side, on {listed(_hardware(data_sets))}. PFLOP: 10^15 operations of the "
+        "model, a multiplication and an addition being two."
     )
     return [Paragraph(text), Table(columns, tuple(rows), left=2)] if rows else []
 

@@ -259,6 +259,18 @@ def test_a_study_without_controls_and_draws_says_nothing_of_them(example_run):
     assert "Test accuracy of every arm" in text
 
 
+def test_a_search_that_is_not_confirmed_yet_has_no_results_but_its_cost(new_run):
+    run = new_run("run", ("arcface", "adaloss"), dataset="mnist")
+    run.rewrite(confirmation={"seeds": 10, "candidates": 3, "candidate_seeds": 3, "history": []})
+    run.trial("arcface", 0, [0.9, 0.95, 0.97])
+    text = results_markdown(arranged(load_findings([run.folder])), [])
+    assert text.startswith("**There is no verdict on AdaLoss and ArcFace yet.")
+    assert "What holds." not in text
+    assert "Of 10 paired seeds, ArcFace has 0 and AdaLoss has 0 so far" in text
+    assert "| MNIST | ArcFace | 1 | 0 | 0 | 3 | 6 s | - |" in text
+    assert text.count("<details>") == 1
+
+
 def test_results_do_not_depend_on_the_order_of_runs(folders, markdown):
     assert results_markdown(arranged(load_findings(folders[::-1])), []) == markdown
 
