@@ -30,11 +30,10 @@ def results_markdown(data_sets: Sequence[DataSet], pictures: Sequence[PictureFil
         data_sets: of the study.
         pictures: to show, with paths as the README has to name them.
     """
-    first, *others = headline(data_sets)
     parts = [
-        f"**{to_markdown([Paragraph(first)])}**",
-        *(f"**{to_markdown([Paragraph(line)])}**" for line in others),
-        to_markdown([*_claim(data_sets), *_paragraphs(data_sets)]),
+        *map(_bold, headline(data_sets)),
+        to_markdown(_claim(data_sets)),
+        *_paragraphs(data_sets),
         *map(_picture, pictures),
         *(_folded(title, blocks) for title, blocks in _tables(data_sets) if blocks),
     ]
@@ -108,21 +107,30 @@ def _both(interval: Interval | None, images: ImagesToo | None) -> tuple[str, str
 # --- Paragraphs ------------------------------------------------------------------------------------------------------
 
 
-def _paragraphs(data_sets: Sequence[DataSet]) -> Iterator[Block]:
+def _paragraphs(data_sets: Sequence[DataSet]) -> Iterator[str]:
     gaps = [gap for data in data_sets if (gap := gap_says(data))]
-    yield Paragraph(" ".join([plan_says(data_sets), *gaps]))
+    yield to_markdown([Paragraph(" ".join([plan_says(data_sets), *gaps]))])
     decided, undecided = _by_data(data_sets, holds), _by_data(data_sets, open_questions)
     if decided or undecided:
-        yield Paragraph(f"What holds. {decided or 'No comparison of losses is decided.'}")
-        yield Paragraph(f"What is open. {undecided or 'Every comparison of losses is decided.'}")
-    yield Paragraph(f"Under which budget. {' '.join(_budget(data) for data in data_sets)}")
+        yield _led("What holds.", decided or "No comparison of losses is decided.")
+        yield _led("What is open.", undecided or "Every comparison of losses is decided.")
+    yield _led("Under which budget.", " ".join(_budget(data) for data in data_sets))
     for data in data_sets:
         if parts := " ".join(contributions(data)):
-            yield Paragraph(f"Gate, start and rates on {data.title}. {parts}")
+            yield _led(f"Gate, start and rates on {data.title}.", parts)
         if drawn := " ".join(draws_say(data)):
-            yield Paragraph(f"Without tuning on {data.title}. {drawn}")
+            yield _led(f"Without tuning on {data.title}.", drawn)
     if notes := [f"{data.title}: {note}" for data in data_sets for note in data.main.caveats]:
-        yield Items(tuple(notes))
+        yield to_markdown([Items(tuple(notes))])
+
+
+def _led(lead: str, text: str) -> str:
+    """Return a paragraph that begins with what it is about, in bold."""
+    return f"{_bold(lead)} {to_markdown([Paragraph(text)])}"
+
+
+def _bold(text: str) -> str:
+    return f"**{to_markdown([Paragraph(text)])}**"
 
 
 def _by_data(data_sets: Sequence[DataSet], say: Callable[[DataSet], list[str]]) -> str:
