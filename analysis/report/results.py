@@ -244,7 +244,7 @@ def _draws(data_sets: Sequence[DataSet]) -> list[Block]:
     columns = ("data set", "loss", "draws", "collapsed", "lower quartile", "median", "upper quartile", "best")
     rows = [
         (
-            data.title,
+            data.drawn_title,
             name_of(arm.arm),
             str(arm.draws),
             f"{arm.collapsed} ({100 * arm.collapsed / arm.draws:.0f} %)",
@@ -266,7 +266,7 @@ def _settings(data_sets: Sequence[DataSet]) -> list[Block]:
     columns = ("data set", "loss", "setting", "share", "good values", "searched", "chosen")
     rows = [
         (
-            data.title,
+            data.drawn_title,
             f"{name_of(loss.loss)} ({loss.good} of {loss.draws} draws are good)",
             _setting_name(setting.name),
             f"{100 * setting.share:.0f} %",

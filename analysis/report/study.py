@@ -39,6 +39,12 @@ class DataSet:
         return TITLES.get(self.name, self.name)
 
     @property
+    def drawn_title(self) -> str:
+        """The name for people, with the number of training images where the random draws had a part of them."""
+        images = self.drawn.run.info["dataset"] if self.drawn else {"partial": False}
+        return f"{self.title}, {images['train_images']:,} images" if images["partial"] else self.title
+
+    @property
     def runs(self) -> tuple[Findings, ...]:
         """The runs, each once."""
         return (self.main,) if self.drawn is None or self.drawn is self.main else (self.main, self.drawn)

@@ -1,13 +1,15 @@
 """Studies whose verdicts are set beforehand."""
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from analysis.findings import load_findings
 from analysis.report.study import DataSet, arranged
+from tests.analysis.conftest import RunWriter
 
 SEEDS = 10
 BOUND_PP = {"mnist": 0.1, "cifar10": 0.3}
@@ -23,22 +25,42 @@ def spread(dataset: str, decision: str, seed: int) -> np.ndarray:
     return mean + sd * (values - values.mean()) / values.std(ddof=1)
 
 
-@pytest.fixture
-def study(new_run) -> Callable[..., list[DataSet]]:
-    """Makes a study of decisions: AdaLoss against ArcFace, softmax and each control, by data set."""
+def study_in(folder: Path, data: dict[str, dict[str, str]]) -> list[DataSet]:
+    """A study of decisions: AdaLoss against ArcFace, softmax and each control, by data set."""
+    folders = []
+    for dataset, decisions in data.items():
+        run = RunWriter(folder / dataset, ("arcface", "adaloss", "softmax"), dataset=dataset)
+        run.rewrite(confirmation={"seeds": SEEDS, "candidates": 3, "candidate_seeds": 3, "history": []})
+        adaloss = np.full(SEEDS, 0.9) + np.random.default_rng(99).normal(0, 1e-4, SEEDS)
+        run.seed_runs("winner", "adaloss", adaloss)
+        for number, (arm, decision) in enumerate(decisions.items()):
+            role = "control" if arm in CONTROLS else "winner"
+            run.seed_runs(role, arm, adaloss - spread(dataset, decision, number))
+        folders.append(run.folder)
+    return arranged(load_findings(folders))
 
-    def make(**data: dict[str, Any]) -> list[DataSet]:
-        folders = []
-        for dataset, decisions in data.items():
-            losses = ("arcface", "adaloss", "softmax")
-            run = new_run(dataset, losses, dataset=dataset)
-            run.rewrite(confirmation={"seeds": SEEDS, "candidates": 3, "candidate_seeds": 3, "history": []})
-            adaloss = np.full(SEEDS, 0.9) + np.random.default_rng(99).normal(0, 1e-4, SEEDS)
-            run.seed_runs("winner", "adaloss", adaloss)
-            for number, (arm, decision) in enumerate(decisions.items()):
-                role = "control" if arm in CONTROLS else "winner"
-                run.seed_runs(role, arm, adaloss - spread(dataset, decision, number))
-            folders.append(run.folder)
-        return arranged(load_findings(folders))
+
+@pytest.fixture
+def study(tmp_path) -> Callable[..., list[DataSet]]:
+    """Makes a study of decisions, by data set."""
+    return lambda **data: study_in(tmp_path, data)
+
+
+@pytest.fixture(scope="module")
+def decided(tmp_path_factory) -> Callable[..., list[DataSet]]:
+    """Makes the same study of both data sets with other decisions, which is all that the plan looks at."""
+    rivals = dict.fromkeys(("arcface", "softmax", *CONTROLS), "better")
+    made = study_in(tmp_path_factory.mktemp("study"), {"mnist": rivals, "cifar10": rivals})
+
+    def make(**data: dict[str, str]) -> list[DataSet]:
+        return [_with(data_set, data[data_set.name]) for data_set in made]
 
     return make
+
+
+def _with(data_set: DataSet, decisions: dict[str, str]) -> DataSet:
+    verdicts = tuple(
+        replace(verdict, decision=decisions[verdict.second]) if verdict.first == "adaloss" else verdict
+        for verdict in data_set.main.verdicts
+    )
+    return replace(data_set, main=replace(data_set.main, verdicts=verdicts))

@@ -271,6 +271,15 @@ def test_a_search_that_is_not_confirmed_yet_has_no_results_but_its_cost(new_run)
     assert text.count("<details>") == 1
 
 
+@pytest.mark.parametrize(("partial", "title"), [(True, "MNIST, 100 images"), (False, "MNIST")])
+def test_draws_on_a_part_of_the_images_are_told_as_such(new_run, partial, title):
+    run = new_run("run", ("arcface", "adaloss"), dataset="mnist", partial=partial)
+    run.rewrite(confirmation={"seeds": 10, "candidates": 3, "candidate_seeds": 3, "history": []})
+    run.seed_runs("robustness", "arcface", [0.1, 0.2, 0.9, None])
+    text = results_markdown(arranged(load_findings([run.folder])), [])
+    assert f"| {title} | ArcFace | 4 | 2 (50 %) | 10.00 % | 15.00 % |" in text
+
+
 def test_results_do_not_depend_on_the_order_of_runs(folders, markdown):
     assert results_markdown(arranged(load_findings(folders[::-1])), []) == markdown
 
