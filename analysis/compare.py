@@ -16,7 +16,7 @@ if str(_HERE.parent) not in sys.path:
 
 import typer  # noqa: E402
 
-from analysis.folders import check_each_once, check_run  # noqa: E402
+from analysis.folders import check_each_once, check_run, without_files  # noqa: E402
 from tune.console import run_command  # noqa: E402
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def main(
     """
     if as_json + as_markdown + as_csv > 1:
         raise typer.BadParameter("--json, --markdown and --csv exclude each other; give one of them")
+    runs = without_files(runs)
     check_each_once(runs)
     for folder in runs:
         check_run(folder)

@@ -17,7 +17,7 @@ if str(_HERE.parent) not in sys.path:
 
 import typer  # noqa: E402
 
-from analysis.folders import check_each_once, check_folder, check_run  # noqa: E402
+from analysis.folders import check_each_once, check_folder, check_run, without_files  # noqa: E402
 from tune.console import run_command  # noqa: E402
 from tune.records import RecordError  # noqa: E402
 
@@ -53,6 +53,7 @@ def main(
     Without --html and --png, a live page follows the runs until Ctrl-C. A run that is not finished is shown as far as
     it has come. Given a folder of runs, such as results, the live page shows all runs in it, new ones as they start.
     """
+    runs = without_files(runs)
     check_each_once(runs)
     is_live = html_file is None and png is None
     for folder in runs:
@@ -112,10 +113,8 @@ def write_pictures(
     Raises:
         RecordError: no browser is found, or the folder cannot be written.
     """
-    import kaleido
-    from kaleido.errors import BrowserClosedError, BrowserFailedError, ChromeNotFoundError
-
     from analysis.plots import PAGES, download_name
+    from analysis.plots.files import draw
 
     try:
         folder.mkdir(exist_ok=True)
@@ -130,21 +129,7 @@ def write_pictures(
         for page in PAGES
         for picture in page.build(all_found).pictures
     ]
-    try:
-        # Without mathjax=False it would load a script from the network.
-        kaleido.write_fig_from_object_sync(jobs, cancel_on_error=True, kopts={"mathjax": False})
-    except ChromeNotFoundError:
-        raise RecordError(
-            "PNG files need Chromium or Google Chrome, and none was found; install one, or name it in the variable "
-            "BROWSER_PATH"
-        ) from None
-    except (BrowserFailedError, BrowserClosedError, TimeoutError):
-        raise RecordError(
-            "the browser that draws PNG files ended or did not answer; another one can be named in the variable "
-            "BROWSER_PATH"
-        ) from None
-    except OSError as error:
-        raise RecordError(f"{folder}: cannot be written: {error.strerror}") from None
+    draw(jobs, folder)
     return [Path(job["path"]) for job in jobs]
 
 

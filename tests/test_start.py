@@ -48,6 +48,7 @@ WRONG = {
     "analysis.compare": [[], ["nosuch"], ["nosuch", "--json", "--csv"]],
     "analysis.dashboard": [[], ["nosuch", "--html", "page.html"], ["nosuch"], ["nosuch", "--port", "many"]],
     "analysis.publish": [[], ["nosuch"], ["nosuch", "--to", "."]],
+    "analysis.results": [[], ["nosuch"], ["nosuch", "--readme", "nosuch.md", "--pictures"]],
 }
 WRONG["tune.cli"] = [
     ["nosuch"],

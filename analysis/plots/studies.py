@@ -15,8 +15,9 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.loading import Run
+from analysis.recorded_trials import searched_trials
 from analysis.study_database import ENDED, LossTrials, StudyError, read_database
-from tune.records.schema import STUDY_FILE
+from tune.records.schema import PACKED, STUDY_FILE, TRIALS_FILE
 
 __all__ = [
     "MIN_TRIALS",
@@ -37,11 +38,13 @@ _TRIES = 5
 
 
 def read_trials(run: Run) -> dict[str, LossTrials]:
-    """Return the ended trials of each loss.
+    """Return the ended trials of each loss; of a published copy as far as its records tell of them.
 
     Raises:
         StudyError: there is no study, it is damaged, it is written to without a pause, or its database does not answer.
     """
+    if any(run.folder.glob(f"*/{TRIALS_FILE}{PACKED}")):  # a published copy has no study, and needs no server
+        return {loss: searched_trials(run, loss) for loss in run.losses}
     ended = int((run.trials["state"] != "unfinished").sum())
     url = run.info["settings"].get("study_storage")
     if url is not None:

@@ -88,7 +88,8 @@ def verdicts(runs: Sequence[Run]) -> list[Verdict]:
 
     Three questions are asked: do losses beat the reference, as AdaLoss ArcFace (the primary one), do margins beat none,
     and, loss by loss, does it beat its controls. Holm's correction is over all comparisons and data sets that answer
-    the same one: whoever also runs controls does not weaken the answer to the first. The decision, in this order:
+    the same one: whoever also runs controls does not weaken the answer to the first, nor does a run that is planned
+    with fewer than 6 seeds weaken those of others. The decision, in this order:
 
     - equivalent: the t interval lies within the bound, whether or not it holds 0;
     - better, worse: p_holm of the exact sign-flip test < 0.05, and the t interval excludes 0;
@@ -115,9 +116,14 @@ class _Match:
     notes: tuple[str, ...]
 
     @property
-    def question(self) -> tuple[str, str]:
-        """What it answers, with others: those of a kind, but each loss's controls are a question of their own."""
-        return self.kind, self.first if self.kind == "control" else ""
+    def question(self) -> tuple[str, str, bool]:
+        """What it answers, with others: those of a kind, but each loss's controls are a question of their own.
+
+        Where fewer seeds are planned than can show anything, as beside random draws, nothing is asked of them, and the
+        comparisons that can come out are corrected as if these were not there: no error is made by what never does.
+        """
+        planned = (self.run.confirmation or {}).get("seeds") or 0
+        return self.kind, self.first if self.kind == "control" else "", max(planned, len(self.seeds)) >= MIN_SEEDS
 
     @property
     def differences(self) -> "pd.Series[float]":

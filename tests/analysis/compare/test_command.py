@@ -160,3 +160,16 @@ def test_a_loss_that_is_no_name_leads_nowhere(command, new_run, loss):
     code, out, err = command(run.folder)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "is no name of a loss" in err
+
+
+def test_what_lies_beside_runs_is_passed_over_in_one_line(command, full_run, tmp_path):
+    """`compare.py analysis/published/*` names the plan and the pictures too."""
+    others = [tmp_path / name for name in ("PLAN.md", "margins-light.png", "page.html")]
+    for path in others:
+        path.write_text("text")
+    code, out, err = command(others[0], full_run.folder, *others[1:])
+    assert (code, out) == (0, comparison_text(load_findings([full_run.folder])) + "\n")
+    assert err == f"passed over, since runs are folders: {others[0]} and 2 more\n"
+    code, out, err = command(others[0])
+    assert (code, out) == (2, "")
+    assert err == f"error: {others[0]}: there is no such folder\n"

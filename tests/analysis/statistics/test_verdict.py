@@ -352,6 +352,21 @@ def test_too_many_comparisons_for_so_few_seeds_are_named(judged):
     assert baseline.seeds_needed == 7
 
 
+def test_a_run_that_is_planned_with_too_few_seeds_to_decide_takes_nothing_from_others(new_run):
+    """Its comparisons can never come out, so no error is made by them; they are corrected among themselves."""
+    rng, runs = np.random.default_rng(0), []
+    for name, planned, seeds in (("mnist", 10, 10), ("cifar10", 10, 3), ("draws", 1, 1)):
+        run = new_run(name, ("arcface", "adaloss", "adaloss_per_class"), dataset=name)
+        run.rewrite(confirmation={"seeds": planned, "history": []})
+        for loss in run.info["settings"]["losses"]:
+            run.seed_runs("winner", loss, rng.normal(0.9, 0.01, seeds))
+        runs.append(load_run(run.folder))
+    together, without = verdicts(runs), verdicts(runs[:2])
+    assert together[:4] == without
+    assert [v.family for v in together] == [4, 4, 4, 4, 2, 2]  # seeds that are still to come count as planned
+    assert {v.decision for v in together[4:]} == {"inconclusive"}
+
+
 # --- Beyond the seeds and images at hand ------------------------------------------------------------------------------
 
 
