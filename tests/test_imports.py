@@ -29,7 +29,15 @@ ARROWS = {
     "tune.settings": {"search_spaces", "trainables", "tune.records", "tune.storage.url"},
     "tune.run_config": {"trainables.errors", "tune.records"},
     "tune.asked": {
-        *("trainables.errors", "tune.again", "tune.budgets", "tune.invocation", "tune.own_losses", "tune.records"),
+        *(
+            "trainables.errors",
+            "trainables.loss_code",
+            "tune.again",
+            "tune.budgets",
+            "tune.invocation",
+            "tune.own_losses",
+            "tune.records",
+        ),
         *("tune.run_config", "tune.settings", "tune.storage.url"),
     },
     "tune.provenance": {"trainables", "tune.storage.url"},

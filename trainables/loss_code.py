@@ -24,7 +24,16 @@ from trainables.errors import UserError
 if TYPE_CHECKING:
     from trainables.losses import ClassifierLoss
 
-__all__ = ["ENTRY_POINTS", "LossCode", "find_loss", "is_entry_point", "is_reference", "load_loss", "register_losses"]
+__all__ = [
+    "ENTRY_POINTS",
+    "LossCode",
+    "find_loss",
+    "is_entry_point",
+    "is_reference",
+    "load_loss",
+    "must_be_named",
+    "register_losses",
+]
 
 ENTRY_POINTS = "adaloss.losses"
 FILE, PACKAGE, ENTRY_POINT, PML = "file", "package", "entry point", "pml"
@@ -53,8 +62,11 @@ class LossCode:
 
     @property
     def must_be_named(self) -> bool:
-        """Whether a user has to name it each time: what only a run's record names is not run."""
-        return self.kind in {FILE, PACKAGE}
+        """Whether a user has to name it each time: what only a run's record names is not run.
+
+        An installed package that says of itself that it has losses was put there by the user.
+        """
+        return must_be_named(self.reference)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for a record, without the source."""
@@ -73,15 +85,25 @@ class LossCode:
         Raises:
             UserError: it is not one of this version.
         """
-        try:
-            return cls(**{name: values[name] for name in ("name", "reference", "kind", "sha256", "package")})
-        except (KeyError, TypeError):
-            raise UserError("run.json was written by another version (own_losses)") from None
+        unfit = UserError("what is on record of own_losses was edited, or written by another version")
+        if not isinstance(values, Mapping) or set(values) != {"name", "reference", "kind", "sha256", "package"}:
+            raise unfit
+        texts = {name: value for name, value in values.items() if name != "package" or value is not None}
+        if not all(isinstance(value, str) for value in texts.values()) or not _NAME.fullmatch(values["name"]):
+            raise unfit
+        if values["kind"] != _parts(values["reference"])[0]:
+            raise unfit  # a file that calls itself installed would be run without being named
+        return cls(**values)
 
 
 def is_reference(text: str) -> bool:
     """Return whether a loss is named by the place of its code."""
     return ":" in text
+
+
+def must_be_named(reference: str) -> bool:
+    """Return whether a reference is to code that nobody has installed as a loss."""
+    return is_reference(reference) and _parts(reference)[0] in {FILE, PACKAGE}
 
 
 def is_entry_point(name: str) -> bool:
@@ -173,15 +195,18 @@ def _parts(reference: str) -> tuple[str, str, str]:
 
 
 def _of_file(code: LossCode, place: str, class_name: str) -> LossCode:
-    path = Path(place).expanduser()
     try:
-        content = path.read_bytes()
-        text = content.decode()
-    except UnicodeDecodeError:
+        content = Path(place).expanduser().read_bytes()
+        text = importlib.util.decode_source(content)
+    except (UnicodeDecodeError, SyntaxError):
         raise UserError(f"--loss {code.reference}: {place} is no text") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"--loss {code.reference}: {place} cannot be read: {reason}") from None
+    try:
+        compile(text, place, "exec")
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"--loss {code.reference}: {_said(error, place)}") from None
     if not re.search(rf"\b{class_name}\b", text):  # before torch is loaded
         classes = re.findall(r"^class (\w+)", text, re.MULTILINE)
         raise UserError(f"--loss {code.reference}: {place} has no class {class_name}{_near(class_name, classes)}")

@@ -2,12 +2,13 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from trainables.errors import UserError
+from trainables.loss_code import must_be_named
 from tune.again import settings_again
 from tune.budgets import default_budget
 from tune.invocation import command_line
@@ -74,6 +75,8 @@ def asked(params: Mapping[str, Any], sources: Mapping[str, str | None]) -> Asked
     """
     params = {**params, "study_storage": _plain_study_storage(params, sources)}
     given = {option for option, source in sources.items() if source in {_COMMAND_LINE, _ENVIRONMENT, _FILE}}
+    if sources["loss"] == _FILE:
+        _check_code_of_a_run(Path(params["config"]).expanduser(), params["loss"])
     confirm, no_confirm = _confirmation_asked(params, sources, given)
     resuming = params["resume"] or params["extend"] is not None
     confirmation: ConfirmSettings | None = ConfirmSettings(**confirm)
@@ -100,6 +103,16 @@ def asked(params: Mapping[str, Any], sources: Mapping[str, str | None]) -> Asked
     if not params["dry_run"]:
         (check_output if resuming else check_new)(settings)
     return Asked(settings, confirmation, resuming, params["dry_run"], params["tensorboard"], params["mlflow"])
+
+
+def _check_code_of_a_run(config: Path, losses: Sequence[str]) -> None:
+    """Raise UserError where a run's own file names code: a folder that somebody sends is data, and runs nothing."""
+    named = [loss for loss in losses if must_be_named(loss)]
+    if named and (config.parent / RUN_FILE).exists():
+        words = " ".join(f"--loss {loss}" for loss in losses)
+        raise UserError(
+            f"{config} names code of its user's own ({', '.join(named)}), which runs only where you name it: add {words}"
+        )
 
 
 def _confirmation_asked(

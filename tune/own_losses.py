@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import FixedTrial
 
 from search_spaces import SEARCH_SPACES, SearchSpace
+from search_spaces.check import fault_in
 from search_spaces.pml import PML_SPACES
 from trainables.errors import UserError
 from trainables.loss_code import LossCode, find_loss, is_entry_point, is_reference, register_losses
+from tune.records.roles import CONTROLS_OF, ROLES
 from tune.records.schema import loss_file
 from tune.settings import SearchSettings, check_losses
 
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from trainables.losses import ClassifierLoss
 
 __all__ = ["first_arguments", "named_losses", "space_of", "subject_of", "with_known_code"]
+
+_NOT_A_LOSS = frozenset(
+    {*ROLES, *(control for controls in CONTROLS_OF.values() for control in controls), "all", "none"}
+)
 
 
 def named_losses(losses: Iterable[str]) -> tuple[tuple[str, ...], tuple[LossCode, ...]]:
@@ -29,12 +35,18 @@ def named_losses(losses: Iterable[str]) -> tuple[tuple[str, ...], tuple[LossCode
     Raises:
         UserError: code cannot be found or run, does not keep the contract of losses, or shares its name with another.
     """
-    names, codes = [], []
+    names: list[str] = []
+    codes: list[LossCode] = []
     for given in losses:
         if not is_reference(given) and (given in SEARCH_SPACES or not is_entry_point(given)):
             names.append(given)
             continue
         code = _known(given)
+        if code.name in names:
+            raise UserError(
+                f"--loss {given}: there are two losses called {code.name}; give one of them another name, by its "
+                'search_space = SearchSpace("NAME", ...)'
+            )
         names.append(code.name)
         codes.append(code)
     return tuple(names), tuple(codes)
@@ -100,6 +112,13 @@ def _known(reference: str) -> LossCode:
     code, cls = find_loss(reference)
     from trainables.losses.contract import broken_rule  # torch, which that class is made of, is there by now
 
+    taken = {name.lower(): name for name in (*SEARCH_SPACES, *_NOT_A_LOSS)}
+    other = taken.get(code.name.lower(), code.name)
+    if other != code.name or other in _NOT_A_LOSS:
+        raise UserError(
+            f"--loss {reference}: the name {code.name} would be taken for {other}; give the loss another one, by its "
+            'search_space = SearchSpace("NAME", ...)'
+        )
     space = space_of(code, cls)
     if problem := broken_rule(cls, first_arguments(space)):
         raise UserError(f"--loss {reference}: {problem}")
@@ -114,7 +133,7 @@ def space_of(code: LossCode, cls: "type[ClassifierLoss]") -> SearchSpace:
     A class without one has the shared parameters alone.
 
     Raises:
-        UserError: what the class declares is no search space, or its first points do not fit it.
+        UserError: what the class declares is no search space, or not a sound one.
     """
     declared: Any = getattr(cls, "search_space", None) or PML_SPACES.get(code.name, SearchSpace(code.name))
     if not isinstance(declared, SearchSpace):
@@ -125,12 +144,8 @@ def space_of(code: LossCode, cls: "type[ClassifierLoss]") -> SearchSpace:
     if "label_smoothing" not in inspect.signature(cls).parameters:
         declared = replace(declared, shared=tuple(p for p in declared.shared if p.name != "label_smoothing"))
     space: SearchSpace = replace(declared, loss=code.name)
-    try:
-        first_arguments(space)
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"--loss {code.reference}: the first points of its search space do not fit it: {error}"
-        ) from None
+    if fault := fault_in(space):
+        raise UserError(f"--loss {code.reference}: in its search space {fault}")
     return space
 
 

@@ -284,7 +284,10 @@ class SearchSettings:
         if not needed <= set(values) <= names:
             differing = ", ".join(sorted((set(values) - names) | (needed - set(values))))
             raise UserError(f"run.json was written by another version (settings that differ: {differing})")
-        own = tuple(LossCode.from_dict(code) for code in values.get("own_losses", ()))
+        recorded = values.get("own_losses", [])
+        if not isinstance(recorded, list):
+            raise UserError("run.json was written by another version (own_losses)")
+        own = tuple(map(LossCode.from_dict, recorded))
         return cls(**{**values, "losses": tuple(values["losses"]), "own_losses": own})
 
 

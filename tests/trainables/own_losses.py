@@ -129,6 +129,58 @@ def forward(self, embeddings, labels):
     "its diagnostics() must hold finite": changed(
         diagnostics="def diagnostics(self):\n    return {'margin_rad': torch.tensor(0.1), 'margin_raw_rad': 0.1}"
     ),
+    "it goes on with a loss": changed(
+        forward="""
+def forward(self, embeddings, labels):
+    self.steps = getattr(self, "steps", 0) + int(self.training)
+    return F.cross_entropy((1 + (self.steps > 20)) * self.logits(embeddings), labels)
+"""
+    ),
+    "Unexpected key": changed(
+        forward="""
+def forward(self, embeddings, labels):
+    if self.training and not hasattr(self, "lazy"):
+        self.register_buffer("lazy", torch.zeros(()))
+    return F.cross_entropy(self.logits(embeddings), labels)
+"""
+    ),
+    "it changes the embeddings or the labels": changed(
+        forward="""
+def forward(self, embeddings, labels):
+    with torch.no_grad():
+        embeddings.mul_(0.5)
+    return F.cross_entropy(self.logits(embeddings), labels)
+"""
+    ),
+    "it sets the seed of torch's global generator": changed(
+        forward="""
+def forward(self, embeddings, labels):
+    torch.manual_seed(0)
+    return F.cross_entropy(self.logits(embeddings), labels)
+"""
+    ),
+    "the logits of an image depend on the others": changed(
+        logits="""
+def logits(self, embeddings):
+    found = self.cosine(embeddings)
+    return found - found.mean(0)
+"""
+    ),
+    "its logits differ from call to call; ": changed(
+        logits="""
+def logits(self, embeddings):
+    self.calls = getattr(self, "calls", 0) + 1
+    return self.cosine(embeddings) * (1 + (self.calls > 30))
+""",
+        forward="def forward(self, embeddings, labels):\n    return F.cross_entropy(self.cosine(embeddings), labels)",
+    ),
+    "it raises AssertionError": GOOD.replace(
+        "        self.scale, self", "        assert num_classes == 5\n        self.scale, self"
+    ),
+    "it raises SystemExit": changed(forward="def forward(self, embeddings, labels):\n    raise SystemExit(0)"),
+    "it cannot be built from its search space: Mine(embedding_dim, num_classes, scale=16.0, margin=0.2) raises SystemExit": (
+        GOOD.replace("        self.scale, self", "        raise SystemExit(0)\n        self.scale, self")
+    ),
     "it cannot be built from its search space: Mine(": GOOD.replace("*, scale, margin,", "*, scale, margin, further,"),
     "it raises KeyError: 'theta', where it is looked at whether its loss is": changed(
         forward="def forward(self, embeddings, labels):\n    return {}['theta']"

@@ -1,12 +1,16 @@
 """A user's own losses in a search: their spaces, going on with a run, its files, and the command that checks them."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
 import yaml
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search_spaces import SEARCH_SPACES, SearchSpace
+from search_spaces import SEARCH_SPACES, Parameter, SearchSpace, log_uniform
+from search_spaces.check import fault_in
+from search_spaces.pml import PML_SPACES
 from tests.trainables.own_losses import BROKEN, GOOD
 from trainables import loss_code
 from trainables.errors import UserError
@@ -96,12 +100,52 @@ def test_what_is_no_space_is_refused(tmp_path):
         named_losses(["mine.py:Mine"])
     space = 'SearchSpace("mine", own=(SCALE,), own_points=({"scale": "large"}, {}))#'
     (tmp_path / "mine.py").write_text(GOOD.replace("search_space = ", f"search_space = {space} "))
-    with pytest.raises(UserError, match="the first points of its search space do not fit it"):
+    with pytest.raises(UserError, match=r"in its search space own_points gives 'large' to scale log\[4, 64\]"):
         named_losses(["mine.py:Mine"])
 
 
+@pytest.mark.parametrize("name", ["gated", "mean_margin", "candidate", "all", "AdaLoss", "SOFTMAX"])
+def test_a_name_that_would_be_taken_for_another_is_refused(tmp_path, name):
+    (tmp_path / "mine.py").write_text(GOOD.replace('"mine"', f'"{name}"'))
+    with pytest.raises(UserError, match=f"the name {name} would be taken for"):
+        named_losses(["mine.py:Mine"])
+
+
+MARGIN = Parameter("margin", FloatDistribution(0.0, 0.4))
+FAULTS = {
+    "own must hold objects of the class Parameter, got ('x', 1)": {"own": (("x", 1),)},
+    "margin is there twice": {"own": (MARGIN, Parameter("margin", FloatDistribution(0.0, 0.6)))},
+    "learning_rate is there twice": {"own": (Parameter("learning_rate", FloatDistribution(0.0, 0.6)),)},
+    "two parameters set margin": {"own": (MARGIN, Parameter("other", FloatDistribution(0, 1), argument="margin"))},
+    "'sub margin' cannot be the name": {"own": (Parameter("sub margin", FloatDistribution(0.0, 0.6)),)},
+    "'loss' cannot be the name": {"own": (Parameter("loss", FloatDistribution(0.0, 0.6)),)},
+    "steps_per_epoch sets steps_per_epoch, which is the trial's": {
+        "own": (Parameter("steps_per_epoch", FloatDistribution(1, 2)),)
+    },
+    "kind has the choice (1, 2)": {"own": (Parameter("kind", CategoricalDistribution(((1, 2), (3, 4)))),)},
+    "margin must have a FloatDistribution": {"own": (Parameter("margin", (0.0, 1.0)),)},
+    "margin depends on kind, which is not drawn before it": {
+        "own": (Parameter("margin", FloatDistribution(0.0, 0.4), when=("kind", "a")),)
+    },
+    "own_points must hold 2 points": {"own": (MARGIN,), "own_points": ({"margin": 0.1},)},
+    "own_points gives 5.0 to margin U[0, 0.4]": {"own": (MARGIN,), "own_points": ({"margin": 5.0}, {})},
+    "own_points gives zz, which is none of": {"own": (MARGIN,), "own_points": ({"zz": 5.0}, {})},
+}
+
+
+@pytest.mark.filterwarnings("ignore:Choices for a categorical distribution")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_space_that_a_run_would_stumble_over_is_refused(fault):
+    assert fault_in(SearchSpace("mine", **FAULTS[fault])).startswith(fault)
+
+
+@pytest.mark.parametrize("space", [*SEARCH_SPACES.values(), *PML_SPACES.values()], ids=lambda space: space.loss)
+def test_no_space_of_this_project_has_a_fault(space):
+    assert fault_in(space) is None
+
+
 def test_the_same_loss_twice_and_unknown_names_are_refused(called):
-    assert "each --loss may be given once" in refused(called, run_search.main, *DIGITS, "--loss", "mine.py:Mine")
+    assert "there are two losses called mine" in refused(called, run_search.main, *DIGITS, "--loss", "mine.py:Mine")
     assert "unknown loss 'nosuch'" in refused(called, run_search.main, *DIGITS, "--loss", "nosuch")
 
 
@@ -131,6 +175,35 @@ def test_going_on_runs_nothing_that_only_the_record_names(begun, called, tmp_pat
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"kind": "pml"},
+        {"kind": "entry point"},
+        {"kind": "zzz"},
+        {"kind": []},
+        {"kind": "pml", "reference": "this:d"},
+        {"reference": 5},
+        {"name": "../mine"},
+        {"further": 1},
+        None,
+        5,
+    ],
+)
+def test_a_record_that_was_edited_runs_nothing(begun, called, tmp_path, own):
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n{GOOD}")
+    record = json.loads((begun.folder / "run.json").read_text())
+    edited = record["settings"]["own_losses"][0]
+    record["settings"]["own_losses"] = [{**edited, **own}] if isinstance(own, dict) else own
+    (begun.folder / "run.json").write_text(json.dumps(record))
+    for command in ((run_search.main, "--resume", "--name", "run"), (confirm.main, "results/run")):
+        assert "edited, or written by another version" in refused(called, *command).replace(
+            "was written", "edited, or written"
+        )
+    assert not (tmp_path / "ran").exists()
+    assert "this" not in sys.modules
+
+
 def test_a_further_loss_of_ones_own_is_added(begun, asked_for, tmp_path):
     (tmp_path / "other.py").write_text(GOOD.replace('"mine"', '"other"'))
     settings = asked_for("--resume", "--name", "run", "--loss", "mine.py:Mine", "--add-loss", "other.py:Mine").settings
@@ -158,12 +231,18 @@ def test_settings_come_back_from_a_run_and_those_of_earlier_versions_have_none(b
     assert SearchSettings.from_dict(earlier) == replace(begun, own_losses=())
 
 
-def test_run_yaml_names_the_code(begun, asked_for):
+def test_run_yaml_names_the_code_and_runs_none(begun, asked_for, called):
     write_config(begun.folder, {"settings": begun.to_dict()})
     written = yaml.safe_load((begun.folder / "run.yaml").read_text())
     assert written["loss"] == ["arcface", "mine.py:Mine"]
-    again = asked_for("--config", "results/run/run.yaml", "--name", "again").settings
-    assert (again.losses, again.own_losses) == (begun.losses, begun.own_losses)
+    again = ("--config", "results/run/run.yaml", "--name", "again")
+    said = refused(called, run_search.main, *again)
+    assert "which runs only where you name it: add --loss arcface --loss mine.py:Mine" in said
+    (begun.folder / "run.yaml").rename("mine.yaml")  # a file of one's own, as a command line is
+    for options in ((*again, "--loss", "arcface", "--loss", "mine.py:Mine"), ("--config", "mine.yaml", *again[2:])):
+        write_config(begun.folder, {"settings": begun.to_dict()})
+        settings = asked_for(*options).settings
+        assert (settings.losses, settings.own_losses) == (begun.losses, begun.own_losses)
 
 
 def test_an_installed_loss_of_a_run_need_not_be_named(asked_for):
@@ -207,10 +286,6 @@ def test_the_command_knows_the_losses_of_this_project_too(called):
 
 
 def test_spaces_fill_in_what_their_first_points_leave_out():
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    from search_spaces import Parameter, log_uniform
-
     own = (
         Parameter("kind", CategoricalDistribution(("a", "b"))),
         Parameter("only_a", log_uniform(0.01, 1.0), when=("kind", "a")),

@@ -23,6 +23,7 @@ from trainables.losses.base import ClassifierLoss
 __all__ = ["Check", "broken_rule", "check_loss"]
 
 DIM, CLASSES, BATCH, STEPS_PER_EPOCH = 6, 5, 16, 10
+LONG = 32  # steps, or calls, after which what counts them shows
 
 
 class _BrokenRuleError(Exception):
@@ -59,15 +60,21 @@ class _Subject:
     def build(self, seed: int = 0, point: int = 0, **changes: Any) -> ClassifierLoss:
         torch.manual_seed(seed)
         steps = {"steps_per_epoch": STEPS_PER_EPOCH} if "steps_per_epoch" in self.parameters else {}
-        loss = self.cls(embedding_dim=DIM, num_classes=CLASSES, **{**self.points[point], **steps, **changes})
-        return loss.train()
+        sizes = {"embedding_dim": DIM, "num_classes": CLASSES}
+        return self.cls(**{**sizes, **self.points[point], **steps, **changes}).train()
 
     @staticmethod
-    def batch(seed: int = 1, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    def batch(
+        seed: int = 1,
+        dtype: torch.dtype = torch.float32,
+        size: int = BATCH,
+        dim: int = DIM,
+        classes: int = CLASSES,
+    ) -> tuple[Tensor, Tensor]:
         """Return embeddings (B, D) that ask for a gradient, and labels (B,)."""
         generator = torch.Generator().manual_seed(seed)
-        embeddings = 3.0 * torch.randn(BATCH, DIM, generator=generator, dtype=torch.float64)
-        labels = torch.randint(CLASSES, (BATCH,), generator=generator)
+        embeddings = 3.0 * torch.randn(size, dim, generator=generator, dtype=torch.float64)
+        labels = torch.randint(classes, (size,), generator=generator)
         return embeddings.to(dtype).requires_grad_(), labels
 
     def trained(self, seed: int = 0, steps: int = 3) -> ClassifierLoss:
@@ -111,7 +118,7 @@ def _problem(rule: str, check: Callable[[_Subject], None], subject: _Subject) ->
         check(subject)
     except _BrokenRuleError as error:
         return str(error)
-    except Exception as error:  # noqa: BLE001  whatever a stranger's loss does
+    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a stranger's loss does
         return f"it raises {_said(error)}, where it is looked at whether {rule}"
     return None
 
@@ -143,10 +150,11 @@ def _is_built(subject: _Subject) -> None:
     for number, point in enumerate(subject.points):
         try:
             subject.build(point=number)
-        except Exception as error:  # noqa: BLE001
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             given = ", ".join(["embedding_dim", "num_classes", *(f"{key}={value}" for key, value in point.items())])
+            hint = "" if hasattr(subject.cls, "search_space") else "; declare its arguments in a search_space"
             raise _BrokenRuleError(
-                f"it cannot be built from its search space: {subject.cls.__name__}({given}) raises {_said(error)}"
+                f"it cannot be built from its search space: {subject.cls.__name__}({given}) raises {_said(error)}{hint}"
             ) from None
 
 
@@ -173,6 +181,48 @@ def _there_are_logits(subject: _Subject) -> None:
             f"its logits must have the shape (batch, classes), here ({BATCH}, {CLASSES}), got {shape}",
         )
         _require(found.is_floating_point() and bool(found.isfinite().all()), "its logits are not finite")
+
+
+def _other_sizes_do(subject: _Subject) -> None:
+    loss = subject.build(embedding_dim=16, num_classes=3)
+    embeddings, labels = subject.batch(dim=16, classes=3)
+    _backward(objective(loss, embeddings, labels))
+    shape = tuple(loss.logits(embeddings).shape)
+    _require(shape == (BATCH, 3), f"with embeddings of 16 numbers and 3 classes its logits have the shape {shape}")
+    loss = subject.build()
+    found = objective(loss, *subject.batch(size=2))
+    _require(bool(found.isfinite()), f"its loss is {found.item()} on a batch of two")
+    _require(tuple(loss.eval().logits(subject.batch(size=1)[0]).shape) == (1, CLASSES), "it has no logits of one image")
+
+
+def _an_image_stands_alone(subject: _Subject) -> None:
+    loss = subject.trained().eval()
+    embeddings, _ = subject.batch()
+    whole, part = loss.logits(embeddings), loss.logits(embeddings[:3])
+    _require(
+        torch.allclose(whole[:3], part, rtol=1e-3, atol=1e-3 * whole.abs().max().item()),
+        "the logits of an image depend on the others of its batch, so that which class it is of would too",
+    )
+
+
+def _what_it_is_given_stays(subject: _Subject) -> None:
+    loss = subject.build()
+    embeddings, labels = subject.batch()
+    before = embeddings.detach().clone(), labels.clone()
+    objective(loss, embeddings, labels)
+    loss.logits(embeddings)
+    _require(
+        torch.equal(embeddings.detach(), before[0]) and torch.equal(labels, before[1]),
+        "it changes the embeddings or the labels that it is given; work on a copy",
+    )
+    drawn = []
+    for seed in (1, 2):
+        objective(loss, embeddings.detach().requires_grad_(), labels, seed=seed)
+        drawn.append(torch.rand(4))
+    _require(
+        not torch.equal(*drawn),
+        "it sets the seed of torch's global generator, which all of training draws from; give it a torch.Generator",
+    )
 
 
 def _gradients_are_finite(subject: _Subject) -> None:
@@ -225,6 +275,8 @@ def _evaluation_changes_nothing(subject: _Subject) -> None:
     logits = loss.logits(batch[0])
     second = objective(loss, *batch)
     loss.train().logits(batch[0])
+    for _ in range(LONG):
+        loss.eval().logits(batch[0])
     advice = "; change it only where self.training is true, and not in logits"
     changed = [key for key, value in _state(loss).items() if not _same(value, before[key])]
     _require(not changed, f"it changes in eval(), or in logits: {', '.join(changed)}{advice}")
@@ -233,7 +285,7 @@ def _evaluation_changes_nothing(subject: _Subject) -> None:
 
 
 def _its_state_survives_a_checkpoint(subject: _Subject) -> None:
-    loss, other = subject.trained(), subject.trained(seed=9, steps=1)
+    loss, other = subject.trained(steps=LONG), subject.build(seed=9)
     buffer = io.BytesIO()
     torch.save(loss.state_dict(), buffer)
     buffer.seek(0)
@@ -242,7 +294,7 @@ def _its_state_survives_a_checkpoint(subject: _Subject) -> None:
         other.load_state_dict(torch.load(buffer, weights_only=True))
     except Exception as error:  # noqa: BLE001
         raise _BrokenRuleError(f"its state cannot be read back from a checkpoint: {_said(error)}") from None
-    for step in range(3, 6):
+    for step in range(LONG, LONG + 3):
         batch = subject.batch(step)
         ours, theirs = objective(loss, *batch, seed=step), objective(other, *batch, seed=step)
         _require(
@@ -332,6 +384,9 @@ _RULES: tuple[_Rule, ...] = (
     ("it can be built from its search space", _is_built, False),
     ("its loss is a finite float32 scalar", _the_objective_is_a_scalar, False),
     ("it has logits, (batch, classes)", _there_are_logits, False),
+    ("it takes any size of embedding, batch and set of classes", _other_sizes_do, False),
+    ("the logits of an image are its own", _an_image_stands_alone, False),
+    ("what it is given stays as it is, torch's seed too", _what_it_is_given_stays, False),
     ("its gradients are finite and reach the embeddings", _gradients_are_finite, False),
     ("its gradients are finite at cosines of 1 and -1", _gradients_are_finite_at_cosines_of_one, False),
     ("its gradients are finite at zero embeddings and a single class", _gradients_are_finite_at_odd_batches, False),
