@@ -1,4 +1,4 @@
-"""Whether a search space that somebody wrote is one: what Optuna, or a trial, would stumble over in the middle of a run."""
+"""Whether a search space that somebody wrote is one: what Optuna, or a trial, would stumble over in mid-run."""
 
 from collections.abc import Mapping
 from typing import Any

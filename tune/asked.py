@@ -111,7 +111,8 @@ def _check_code_of_a_run(config: Path, losses: Sequence[str]) -> None:
     if named and (config.parent / RUN_FILE).exists():
         words = " ".join(f"--loss {loss}" for loss in losses)
         raise UserError(
-            f"{config} names code of its user's own ({', '.join(named)}), which runs only where you name it: add {words}"
+            f"{config} names code of its user's own ({', '.join(named)}), which runs only where you name it: "
+            f"add {words}"
         )
 
 

@@ -105,7 +105,7 @@ def forward(self, embeddings, labels):
     return F.cross_entropy(self.logits(embeddings), labels)
 """
     ),
-    "its logits differ from call to call": changed(
+    "the logits of an image depend on the others of its batch": changed(
         logits="def logits(self, embeddings):\n    return self.cosine(embeddings) + torch.rand(())",
         forward="def forward(self, embeddings, labels):\n    return F.cross_entropy(self.cosine(embeddings), labels)",
     ),
@@ -159,14 +159,14 @@ def forward(self, embeddings, labels):
     return F.cross_entropy(self.logits(embeddings), labels)
 """
     ),
-    "the logits of an image depend on the others": changed(
+    "the logits of an image depend on the others of": changed(
         logits="""
 def logits(self, embeddings):
     found = self.cosine(embeddings)
     return found - found.mean(0)
 """
     ),
-    "its logits differ from call to call; ": changed(
+    "its logits differ from call to call": changed(
         logits="""
 def logits(self, embeddings):
     self.calls = getattr(self, "calls", 0) + 1
@@ -178,7 +178,7 @@ def logits(self, embeddings):
         "        self.scale, self", "        assert num_classes == 5\n        self.scale, self"
     ),
     "it raises SystemExit": changed(forward="def forward(self, embeddings, labels):\n    raise SystemExit(0)"),
-    "it cannot be built from its search space: Mine(embedding_dim, num_classes, scale=16.0, margin=0.2) raises SystemExit": (
+    "num_classes, scale=16.0, margin=0.2) raises SystemExit": (
         GOOD.replace("        self.scale, self", "        raise SystemExit(0)\n        self.scale, self")
     ),
     "it cannot be built from its search space: Mine(": GOOD.replace("*, scale, margin,", "*, scale, margin, further,"),

@@ -1,1 +1,0 @@
-"""The product beside the two recipes that a user would otherwise write."""
