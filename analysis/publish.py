@@ -3,11 +3,12 @@
 python analysis/publish.py results/mnist --to analysis/published
 """
 
+import json
 import lzma
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 _HERE = Path(__file__).resolve().parent
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _HERE]
@@ -41,6 +42,8 @@ def main(
 ) -> None:
     """Copy the records of runs without checkpoints, weights, database and page, the long files compressed.
 
+    Absolute paths of the machine, as of --data-dir, are replaced by words.
+
     compare.py and dashboard.py read a copy as they read the run; a search cannot go on in it. A copy that is there
     already is brought up to date.
     """
@@ -67,14 +70,29 @@ def publish(run: Path, copy: Path) -> int:
         OSError: it cannot be written.
     """
     size = 0
+    places = _places(read_json(run / RUN_FILE)["settings"])
     for name in _files(run):
         content = (run / name).read_bytes()
+        if name in {RUN_FILE, CONFIG_FILE}:
+            for place, word in places.items():
+                content = content.replace(place, word)
         if name.endswith(".jsonl"):
             name, content = f"{name}{PACKED}", lzma.compress(content, preset=9 | lzma.PRESET_EXTREME)
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         write_file(copy / name, content)
         size += len(content)
     return size
+
+
+def _places(settings: Mapping[str, Any]) -> dict[bytes, bytes]:
+    """Return the absolute paths of a run's machine, which are nobody else's business, and what stands for each."""
+    found = {}
+    for name in ("data_dir", "dataset", "output", "storage"):
+        place = settings.get(name)
+        if isinstance(place, str) and Path(place).is_absolute():
+            word = Path(place).name if name == "dataset" else name.removesuffix("_dir").upper()
+            found[json.dumps(place)[1:-1].encode()] = word.encode()
+    return dict(sorted(found.items(), key=lambda item: -len(item[0])))  # a folder after what lies in it
 
 
 def _files(run: Path) -> Iterator[str]:

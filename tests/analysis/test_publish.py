@@ -37,6 +37,24 @@ def test_a_copy_says_what_the_run_says(run, tmp_path):
     assert {path.suffix for path in files} == {".json", ".xz", ".yaml"}
 
 
+def test_a_copy_tells_nobody_where_things_lay(run, tmp_path):
+    description = read_json(run / "run.json")
+    places = {"data_dir": "/home/someone/data", "output": "/home/someone", "storage": "/mnt/shared"}
+    description["settings"] |= places | {"dataset": "/home/someone/photos"}
+    description["dataset"]["name"] = "/home/someone/photos"
+    description["invocations"][0]["command"] = "run_search.py --data-dir /home/someone/data --output /home/someone"
+    (run / "run.json").write_text(json.dumps(description))
+    (run / "run.yaml").write_text("dataset: /home/someone/photos\ndata-dir: /home/someone/data\n")
+    publish(run, tmp_path / "copy")
+    copied = read_json(tmp_path / "copy" / "run.json")
+    assert {name: copied["settings"][name] for name in places} == dict(
+        zip(places, ("DATA", "OUTPUT", "STORAGE"), strict=True)
+    )
+    assert copied["dataset"]["name"] == copied["settings"]["dataset"] == "photos"
+    assert copied["invocations"][0]["command"] == "run_search.py --data-dir DATA --output OUTPUT"
+    assert (tmp_path / "copy" / "run.yaml").read_text() == "dataset: photos\ndata-dir: DATA\n"
+
+
 def test_the_live_page_reads_a_copy_too(run, tmp_path):
     publish(run, tmp_path / "copy")
     followed = FollowedRun(tmp_path / "copy")
@@ -87,7 +105,9 @@ def test_the_command_names_each_copy(called, run, tmp_path):
     code, out, err = called(command.main, run, "--to", tmp_path / "published")
     assert (code, err) == (0, "")
     assert out.startswith(f"{tmp_path / 'published' / 'cifar10'}: ")
-    assert read_json(tmp_path / "published" / "cifar10" / "run.json") == read_json(run / "run.json")
+    copied, original = read_json(tmp_path / "published" / "cifar10" / "run.json"), read_json(run / "run.json")
+    original["settings"]["output"] = "OUTPUT"
+    assert copied == original
 
 
 @pytest.mark.parametrize(
