@@ -39,12 +39,12 @@ def test_a_copy_says_what_the_run_says(run, tmp_path):
 
 def test_a_copy_tells_nobody_where_things_lay(run, tmp_path):
     description = read_json(run / "run.json")
-    places = {"data_dir": "/home/someone/data", "output": "/home/someone", "storage": "/mnt/shared"}
-    description["settings"] |= places | {"dataset": "/home/someone/photos"}
-    description["dataset"]["name"] = "/home/someone/photos"
-    description["invocations"][0]["command"] = "run_search.py --data-dir /home/someone/data --output /home/someone"
+    places = {"data_dir": "/srv/someone/data", "output": "/srv/someone", "storage": "/mnt/shared"}
+    description["settings"] |= places | {"dataset": "/srv/someone/photos"}
+    description["dataset"]["name"] = "/srv/someone/photos"
+    description["invocations"][0]["command"] = "run_search.py --data-dir /srv/someone/data --output /srv/someone"
     (run / "run.json").write_text(json.dumps(description))
-    (run / "run.yaml").write_text("dataset: /home/someone/photos\ndata-dir: /home/someone/data\n")
+    (run / "run.yaml").write_text("dataset: /srv/someone/photos\ndata-dir: /srv/someone/data\n")
     publish(run, tmp_path / "copy")
     copied = read_json(tmp_path / "copy" / "run.json")
     assert {name: copied["settings"][name] for name in places} == dict(
