@@ -76,6 +76,7 @@ ARMS = {
     "elasticface": Arm("ElasticFace-Arc", Look("#4400DD", symbol="cross"), "peer"),
     "elasticface_cos": Arm("ElasticFace-Cos", Look("#EE88DD", symbol="x"), "peer"),
     "kappaface": Arm("KappaFace", Look("#992288", symbol="octagon"), "peer"),
+    "mr2": Arm("MR2", Look("#8833DD", symbol="star"), "peer"),
     "softmax": Arm("softmax", Look("#009E73", symbol="diamond"), "baseline"),
     "norm_softmax": Arm("normalised softmax", Look("#CC79A7", symbol="triangle-up"), "baseline"),
     "mean_margin": Arm("mean-margin ArcFace", Look("#4A94C8", "dash", "square-open"), "control"),
@@ -90,7 +91,6 @@ BASELINES = tuple(arm for arm, known in ARMS.items() if known.group == "baseline
 
 # These differ as much, from the losses above and from each other.
 _FURTHER = (
-    Look("#8833DD", symbol="star"),
     Look("#553300", symbol="pentagon"),
     Look("#44BB66", symbol="hexagram"),
     Look("#882255", symbol="hourglass"),

@@ -125,7 +125,7 @@ def test_every_control_has_a_name_and_a_look():
     controls = {control for known in CONTROLS_OF.values() for control in known}
     assert {arm for arm, known in ARMS.items() if known.group == "control"} == controls
     assert len({arm.name for arm in ARMS.values()}) == len(ARMS)
-    assert len({arm.look.symbol for arm in ARMS.values()} | {look.symbol for look in _FURTHER}) == len(ARMS) + 6
+    assert len({arm.look.symbol for arm in ARMS.values()} | {look.symbol for look in _FURTHER}) == len(ARMS) + 5
 
 
 def test_every_loss_that_is_searched_has_a_name_and_a_group():

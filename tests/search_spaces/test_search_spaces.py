@@ -45,6 +45,7 @@ OWN_RANGES: dict[str, dict[str, Any]] = {
     "arcface": SCALE | MARGIN,
     "cosface": SCALE | {"margin": MARGIN["margin_rad"]},
     "curricularface": SCALE | MARGIN,
+    "mr2": {"temperature": (0.25, 4.0, True), "representation_weight": (0.01, 1.0, True)},
     "elasticface": SCALE | MARGIN | {"margin_std_rad": SPREAD},
     "elasticface_cos": SCALE | {"margin": MARGIN["margin_rad"], "margin_std": SPREAD},
     "adaloss_relative": SCALE | MARGIN | {"strength": (-1.0, 1.0, False), "difficulty": ("error", "gap")},
@@ -195,7 +196,7 @@ def test_losses_begin_from_the_same_scales_and_margins() -> None:
         return [tuple(point[key] for key in keys) for point in SEARCH_SPACES[name].first_points]
 
     scales = of("norm_softmax", "scale")
-    scaled = [name for name in SEARCH_SPACES if name not in ("softmax", "adacos")]
+    scaled = [name for name in SEARCH_SPACES if name not in ("softmax", "adacos", "mr2")]
     assert all(of(name, "scale") == scales for name in scaled)
     margins = of("arcface", "margin_rad")
     angular = [name for name in scaled if "margin_rad" in OWN_RANGES[name] and name != "kappaface"]

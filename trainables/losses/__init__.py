@@ -13,6 +13,7 @@ from trainables.losses.curricularface import CurricularFaceLoss
 from trainables.losses.elasticface import ElasticCosFaceLoss, ElasticFaceLoss
 from trainables.losses.kappaface import KappaFaceLoss
 from trainables.losses.margin_softmax import MarginSoftmaxLoss
+from trainables.losses.mr2 import MR2Loss
 from trainables.losses.norm_softmax import NormSoftmaxLoss
 from trainables.losses.softmax import SoftmaxLoss
 
@@ -27,6 +28,7 @@ LOSSES: dict[str, type[ClassifierLoss]] = {
     "elasticface": ElasticFaceLoss,
     "elasticface_cos": ElasticCosFaceLoss,
     "kappaface": KappaFaceLoss,
+    "mr2": MR2Loss,
     "adaloss": AdaLoss,
     "adaloss_per_class": AdaLossPerClass,
     "adaloss_quantile": AdaLossQuantile,
@@ -52,6 +54,7 @@ __all__ = [
     "ElasticCosFaceLoss",
     "ElasticFaceLoss",
     "KappaFaceLoss",
+    "MR2Loss",
     "MarginSoftmaxLoss",
     "NormSoftmaxLoss",
     "SoftmaxLoss",

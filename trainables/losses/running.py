@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from trainables.losses.base import is_finite_between, require
+from trainables.losses.base import ClassifierLoss, is_finite_between, require
 from trainables.losses.margin_softmax import MarginSoftmaxLoss
 
 Difficulty = Literal["error", "gap"]
@@ -65,41 +65,28 @@ class Taken:
         return torch.where(self.moves.unsqueeze(1), moved, running)
 
 
-class RunningLoss(MarginSoftmaxLoss):
-    """A margin loss with bias-corrected averages over the samples seen, one for all (K = 1) or one a class (K = C).
+class Averages(ClassifierLoss):
+    """Bias-corrected averages over the samples seen, one for all (K = 1) or one a class (K = C).
 
     Time is counted in epochs, by samples, so that results do not depend on the batch size. The averages halve the
     weight of what was seen `half_life_epochs` ago; the first batch counts in full.
-
-    Args:
-        embedding_dim: D, length of an embedding.
-        num_classes: C.
-        scale: s > 0.
-        per_class: whether there is an average for each class.
-        half_life_epochs: half-life of the averages, > 0.
-        steps_per_epoch: a step is 1 / steps_per_epoch of an epoch; > 0. Either this or samples_per_epoch.
-        samples_per_epoch: a step is B / samples_per_epoch of an epoch; > 0.
-        label_smoothing: share of the target spread evenly over all classes, in [0, 1).
-
-    Raises:
-        ValueError: if an argument is out of range, or not exactly one of the two lengths of an epoch is given.
     """
 
     epochs_seen: Tensor  # (K,), samples seen of each class, counted in epochs of all classes: they sum to the time
 
-    def __init__(
+    def _begin_averages(
         self,
-        embedding_dim: int,
-        num_classes: int,
         *,
-        scale: float,
         per_class: bool,
         half_life_epochs: float,
-        steps_per_epoch: float | None = None,
-        samples_per_epoch: float | None = None,
-        label_smoothing: float = 0.0,
+        steps_per_epoch: float | None,
+        samples_per_epoch: float | None,
     ) -> None:
-        super().__init__(embedding_dim, num_classes, scale=scale, label_smoothing=label_smoothing)
+        """Check the settings of the averages, and begin the time.
+
+        Raises:
+            ValueError: if one is out of range, or not exactly one of the two lengths of an epoch is given.
+        """
         if (steps_per_epoch is None) == (samples_per_epoch is None):
             raise ValueError(
                 "give exactly one of steps_per_epoch and samples_per_epoch, "
@@ -148,6 +135,44 @@ class RunningLoss(MarginSoftmaxLoss):
         share = (epochs_seen - self.epochs_seen) / epochs_seen  # (K,), NaN for a class never seen
         rate = -math.log(2.0) / self.half_life_epochs
         return torch.expm1(rate * elapsed_epochs * share) / torch.expm1(rate * elapsed_epochs)
+
+
+class RunningLoss(Averages, MarginSoftmaxLoss):
+    """A margin loss with averages over the samples seen.
+
+    Args:
+        embedding_dim: D, length of an embedding.
+        num_classes: C.
+        scale: s > 0.
+        per_class: whether there is an average for each class.
+        half_life_epochs: half-life of the averages, > 0.
+        steps_per_epoch: a step is 1 / steps_per_epoch of an epoch; > 0. Either this or samples_per_epoch.
+        samples_per_epoch: a step is B / samples_per_epoch of an epoch; > 0.
+        label_smoothing: share of the target spread evenly over all classes, in [0, 1).
+
+    Raises:
+        ValueError: if an argument is out of range, or not exactly one of the two lengths of an epoch is given.
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_classes: int,
+        *,
+        scale: float,
+        per_class: bool,
+        half_life_epochs: float,
+        steps_per_epoch: float | None = None,
+        samples_per_epoch: float | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(embedding_dim, num_classes, scale=scale, label_smoothing=label_smoothing)
+        self._begin_averages(
+            per_class=per_class,
+            half_life_epochs=half_life_epochs,
+            steps_per_epoch=steps_per_epoch,
+            samples_per_epoch=samples_per_epoch,
+        )
 
 
 class DifficultyLoss(RunningLoss):

@@ -50,6 +50,7 @@ RULES = {
     "curricularface": {**_MARGIN, **_STEPS},
     "elasticface": {**_MARGIN, "margin_std_rad": 0.1},
     "elasticface_cos": {"scale": 8.0, "margin": 0.3, "margin_std": 0.1},
+    "mr2": {"temperature": 0.5, "representation_weight": 0.4, **_STEPS},
     "kappaface": {"scale": 8.0, "margin_rad": 0.6, "temperature": 0.5, "gamma": 0.3, **_STEPS},
 }
 _VARIANTS = (

@@ -260,7 +260,50 @@ class Quantile(ByClass):
         self.m = min(max(moved, loss.margin_min_rad), loss.margin_max_rad)
 
 
+class MR2(Loop):
+    """Averages of a class are its mean embedding and, last, its mean squared length."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.epochs = [0.0] * self.classes
+        self.averages = [None] * self.classes
+
+    def begin(self, embeddings, weight, labels):
+        before, share = list(self.epochs), 1 / self.loss.steps_per_epoch / len(labels)
+        for y in labels:
+            self.epochs[y] += share
+        elapsed = sum(self.epochs)
+        for c in range(self.classes):
+            mine = [x for x, y in zip(embeddings, labels, strict=True) if y == c]
+            if not mine:
+                continue
+            new = [sum(column) / len(mine) for column in zip(*mine, strict=True)]
+            new.append(sum(v * v for x in mine for v in x) / len(mine))
+            decay = 2 ** (-elapsed / self.loss.half_life_epochs)
+            part = 2 ** (-elapsed * (self.epochs[c] - before[c]) / self.epochs[c] / self.loss.half_life_epochs)
+            w = (1 - part) / (1 - decay)
+            old = self.averages[c] or new
+            self.averages[c] = [o + w * (n - o) for o, n in zip(old, new, strict=True)]
+
+    def objective(self, embeddings, weight, labels):
+        loss, known = self.loss, [average for average in self.averages if average]
+        roots = [average[-1] ** (1 / 3) if average else None for average in self.averages]
+        mean = sum(root for root in roots if root is not None) / len(known)
+        spread = sum(average[-1] - sum(v * v for v in average[:-1]) for average in known) / len(known)
+        bias, total = loss.bias.tolist(), 0.0
+        for place, (x, y) in enumerate(zip(embeddings, labels, strict=True)):
+            g = loss.temperature * max(0.1, 1.0 if roots[y] is None else roots[y] / mean)
+            z = [(sum(w * v for w, v in zip(row, x, strict=True)) + b) / g for row, b in zip(weight, bias, strict=True)]
+            total += math.log(sum(math.exp(value - z[y]) for value in z))
+            others = [o for i, o in enumerate(embeddings) if i != place and labels[i] == y]
+            distances = [sum((a - b) ** 2 for a, b in zip(x, other, strict=True)) for other in others]
+            within = sum(math.exp((distance - 2 * spread) / self.dim) for distance in distances)
+            total += loss.representation_weight * math.log(1 + within)
+        return total / len(labels)
+
+
 LOOPS = {
+    "mr2": MR2,
     "cosface": CosFace,
     "adacos": AdaCos,
     "curricularface": CurricularFace,
