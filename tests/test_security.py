@@ -21,6 +21,7 @@ UNPICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "
 MAY_UNPICKLE = {
     "trainables/data/readers.py": {"pickle"},
     "trainables/exported.py": {"torch.jit.load"},
+    "trainables/loss_code.py": {"exec", "compile"},  # of a file that the user names, never of one that a run names
     "tune/run_config.py": {"yaml"},
 }
 SAFE_YAML = {"yaml.SafeLoader", "yaml.safe_dump", "yaml.MappingNode", "yaml.YAMLError"}

@@ -57,7 +57,7 @@ def stages(monkeypatch):
     monkeypatch.setattr(tune.session, "connect", connect)
     monkeypatch.setattr(tune.session, "load_training_data", load)
     monkeypatch.setattr(tune.session, "slots_for", lambda *_: Slots(1.0, 0.0, 2, 1))
-    monkeypatch.setattr(tune.session, "NodeCheck", lambda root: contextlib.nullcontext())
+    monkeypatch.setattr(tune.session, "NodeCheck", lambda root, losses: contextlib.nullcontext())
     monkeypatch.setattr(module, "search_stages", search)
     monkeypatch.setattr(module, "confirmation_stages", confirmation)
     return stages

@@ -4,6 +4,7 @@ Readers rely on it. A record that is otherwise is a damaged, edited or foreign f
 line and the value.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -112,7 +113,7 @@ CALIBRATION_FIELDS = ("ece", "mean_confidence")  # of a tested run; the first ve
 PLACE_FIELDS = ("device", "precision", "gpus")  # where a trial ran: processor or GPU, of the body, share of a GPU
 
 ANGLE_BINS = 90  # over [0, pi] rad
-_LARGEST = 2.0**63  # no number of a run is near it; beyond it, tables of integers overflow
+_LARGEST = 2.0**63  # no count is near it; beyond it, tables of integers overflow
 
 
 def _is_text(value: Any) -> bool:
@@ -124,7 +125,10 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST  # NaN is not
+    """A float may be as large as floats are: a loss that runs away is no damage. NaN is none, and no large integer."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 def _is_seconds(value: Any) -> bool:

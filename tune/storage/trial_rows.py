@@ -1,7 +1,7 @@
 """Reads a study's trials from Optuna's tables at once, and writes what becomes of them, one transaction a step.
 
-Values of epochs that follow one another quickly wait for the next step, and are written with it: each transaction waits
-for the disk, and there are several epochs to a trial. Whoever opens a study after a kill has them from the records.
+Values of epochs that follow one another quickly can wait for the next step, and be written with it: each transaction
+waits for the disk, and a trial has several epochs. Whoever opens a study after a kill has them from the records.
 
 Optuna's own storage asks the database before each value that it sets, and commits each by itself: some 30 transactions
 a trial, through its object-relational mapper. The tables, and what stands in them, are the same. A transaction that is
@@ -35,7 +35,9 @@ _TRIALS, _PARAMS = models.TrialModel.__table__, models.TrialParamModel.__table__
 _USER_ATTRS, _SYSTEM_ATTRS = models.TrialUserAttributeModel.__table__, models.TrialSystemAttributeModel.__table__
 _EPOCHS, _VALUES = models.TrialIntermediateValueModel.__table__, models.TrialValueModel.__table__
 _FINITE_EPOCH = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE
-_REPORTS_S = 0.5  # a value of an epoch is written at once if nothing was written for so long
+# A value of an epoch is written at once if nothing was written for so long, else with the next step. Not in use: where
+# a database stays away, a search that is then given up keeps its workers, for a reason that is not found yet.
+_REPORTS_S = 0.0
 _FINITE_VALUE = models.TrialValueModel.TrialValueType.FINITE
 
 

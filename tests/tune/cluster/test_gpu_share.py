@@ -133,7 +133,7 @@ def pretended_gpu():
 @pytest.fixture
 def no_data(monkeypatch):
     """What does not look at the data gets none: to read it, a worker would import all that trains."""
-    monkeypatch.setattr(gpu_share, "search_data", lambda data: None)
+    monkeypatch.setattr(gpu_share, "search_data", lambda data, losses: None)
 
 
 @pytest.mark.parametrize("share", [None, 0.5])

@@ -7,7 +7,7 @@ import pytest
 from analysis.loading import SEED_RUN_COLUMNS
 from tests.tune.search.invented_trials import StudyOnDisk, record, run_trial
 from tune.confirmation.arm_study import ArmStudy, ConfirmRecords, SeedRun
-from tune.records import RecordError, checked_records
+from tune.records import RecordError, checked_records, schema
 from tune.records.schema import (
     ENDINGS,
     EPOCH_FIELDS,
@@ -65,3 +65,11 @@ def test_what_no_search_writes_is_refused_with_file_and_line(tmp_path, change):
     path.write_text(f"{json.dumps(good)}\n{json.dumps(good | change)}\n")
     with pytest.raises(RecordError, match=rf"{EPOCHS_FILE}, line 2: .*damaged or edited"):
         checked_records(path, TRIAL_EPOCH_FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_one"),
+    [(2.6e19, True), (-1.7e308, True), (3, True), (2**63, False), (float("nan"), False), (float("inf"), False)],
+)
+def test_a_loss_that_runs_away_is_a_number_and_no_damage(value, is_one):
+    assert schema._is_number(value) == is_one
