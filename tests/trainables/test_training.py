@@ -136,7 +136,7 @@ def test_an_interrupted_run_equals_a_straight_one(loss: str, precision: str, dig
     if "epochs_seen" in resumed.loss.state_dict():
         assert resumed.loss.state_dict()["epochs_seen"].sum() == pytest.approx(4)
         margins = [[record[key] for key in record if key.startswith("margin_")] for record in records]
-        assert margins[0] != margins[-1]
+        assert margins[0] != margins[-1] or loss == "mr2"  # which has no angle
 
 
 def test_the_state_holds_all_that_the_rest_depends_on(digits: TrainingData) -> None:

@@ -35,10 +35,10 @@ def test_a_difference_is_found_among_many_only_where_the_seeds_suffice(found):
     (verdict,) = [v for v in found[0].main_verdicts if v.first == AHEAD]
     if verdict.result.n == 10:
         assert verdict.decision == "better"
-        assert verdict.p_holm == pytest.approx(11 * 2**-9)
+        assert verdict.p_holm == pytest.approx(12 * 2**-9)
     else:
         assert verdict.decision == "inconclusive"
-        assert any(note.startswith("among 11 comparisons, 6 seeds cannot") for note in verdict.notes)
+        assert any(note.startswith("among 12 comparisons, 6 seeds cannot") for note in verdict.notes)
 
 
 def test_the_one_that_is_ahead_ranks_first(found):
