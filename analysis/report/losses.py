@@ -3,15 +3,28 @@
 from collections.abc import Sequence
 
 from analysis.arms import Group, name_of
+from analysis.findings import Accuracy
 from analysis.formatting import p_value, percent, points
 from analysis.report.document import Block, Paragraph, Table
 from analysis.statistics.classes import ClassesAndCalibration
 from analysis.statistics.ranks import Ranking
 
-__all__ = ["SETTINGS", "classes_blocks", "ranking_blocks"]
+__all__ = ["SETTINGS", "accuracy_cells", "classes_blocks", "ranking_blocks"]
 
 SETTINGS = {"winner": "tuned", "untuned": "defaults", "control": "control"}
 _GROUPS: dict[Group, str] = {"baseline": "no margin", "peer": "peer", "ours": "ours", "control": "control"}
+
+
+def accuracy_cells(row: Accuracy) -> tuple[str, ...]:
+    """Return mean, deviation, lowest, highest, seeds and failed runs of an arm as a table shows them."""
+    return (
+        percent(row.mean),
+        "-" if row.sd is None else f"{100 * row.sd:.2f}",
+        percent(row.lowest),
+        percent(row.highest),
+        str(row.seeds),
+        str(row.failed),
+    )
 
 
 def ranking_blocks(ranking: Ranking | None) -> list[Block]:

@@ -8,6 +8,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from analysis.arms import name_of
 from analysis.formatting import duration, interval_pp, listed, p_value, percent, points
 from analysis.report.document import Block, Items, Paragraph, Table, to_markdown
+from analysis.report.losses import accuracy_cells
 from analysis.report.outcome import contributions, draws_say, gap_says, headline, holds, open_questions, plan_says
 from analysis.report.settings import FEWEST, MOST, WORSE, Setting
 from analysis.report.study import DataSet
@@ -181,12 +182,7 @@ def _accuracies(data_sets: Sequence[DataSet]) -> list[Block]:
             data.title,
             name_of(row.arm),
             _SETTINGS[row.role],
-            percent(row.mean),
-            "-" if row.sd is None else f"{100 * row.sd:.2f}",
-            percent(row.lowest),
-            percent(row.highest),
-            str(row.seeds),
-            str(row.failed),
+            *accuracy_cells(row),
         )
         for data in data_sets
         for row in data.main.accuracies

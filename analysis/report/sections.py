@@ -7,7 +7,7 @@ from analysis.arms import name_of
 from analysis.findings import Accuracy, Findings
 from analysis.formatting import duration, interval_pp, listed, p_value, percent, points
 from analysis.report.document import Block, Heading, Items, Paragraph, Table
-from analysis.report.losses import SETTINGS, classes_blocks, ranking_blocks
+from analysis.report.losses import SETTINGS, accuracy_cells, classes_blocks, ranking_blocks
 from analysis.statistics.claims import PUBLISHED
 from analysis.statistics.convergence import Lead
 from analysis.statistics.robustness import Robustness
@@ -211,12 +211,7 @@ def _accuracies(rows: Sequence[Accuracy]) -> Table:
             (
                 name_of(row.arm),
                 SETTINGS[row.role],
-                percent(row.mean),
-                "-" if row.sd is None else f"{100 * row.sd:.2f}",
-                percent(row.lowest),
-                percent(row.highest),
-                str(row.seeds),
-                str(row.failed),
+                *accuracy_cells(row),
                 "-" if row.validation is None else percent(row.validation),
             )
             for row in rows

@@ -220,6 +220,7 @@ def test_a_loss_in_a_file_of_the_users_is_tuned_killed_resumed_and_confirmed_on_
     output = cluster.search("--resume", "--name", "own", *own)
     assert "mine - softmax = " in output
     assert_complete(run, "digits", losses, TRIALS)
+    assert nodes_of(run, losses) == {host.ip for host in (cluster.head, *cluster.workers)}
     assert nodes_of(run, ("mine",)) & {host.ip for host in cluster.workers}  # where the file is not
     confirmed = [json.loads(line) for line in (run / "confirm.jsonl").read_text().splitlines()]
     assert {(line["arm"], line["pair"]) for line in confirmed if line["role"] == "winner"} == {

@@ -252,7 +252,6 @@ class LossStudy:
     def _recover(self) -> None:
         """Bring study, rungs and records into step after whatever ended the last process."""
         events = {state: event for event, state in _STATES.items()}
-        self._restore_epochs()
         for trial in self._study.trials():
             reached = trial.last_step or 0
             if trial.state == TrialState.RUNNING:
@@ -267,14 +266,6 @@ class LossStudy:
             self._rungs.replay(trial.number, known)
             if "diverged_epoch" in trial.user_attrs:
                 self._rungs.diverged(trial.number, trial.user_attrs["diverged_epoch"])
-
-    def _restore_epochs(self) -> None:
-        """Give running trials the epochs that are on record and did not reach the database before a kill."""
-        running = {self.trial_id(trial.number): trial for trial in self._study.trials(TrialState.RUNNING)}
-        for record in self._records.read_epochs() if running else ():
-            trial, accuracy = running.get(record["trial_id"]), record["val_accuracy"]
-            if trial is not None and accuracy is not None and record["epoch"] not in trial.intermediate_values:
-                self._study.report(trial.number, record["epoch"], accuracy)
 
 
 def _merit(trial: FrozenTrial) -> tuple[bool, float, int]:

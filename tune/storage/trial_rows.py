@@ -1,8 +1,5 @@
 """Reads a study's trials from Optuna's tables at once, and writes what becomes of them, one transaction a step.
 
-Values of epochs that follow one another quickly can wait for the next step, and be written with it: each transaction
-waits for the disk, and a trial has several epochs. Whoever opens a study after a kill has them from the records.
-
 Optuna's own storage asks the database before each value that it sets, and commits each by itself: some 30 transactions
 a trial, through its object-relational mapper. The tables, and what stands in them, are the same. A transaction that is
 repeated, because the answer to its commit was lost, changes nothing more.
@@ -10,8 +7,6 @@ repeated, because the answer to its commit was lost, changes nothing more.
 
 import functools
 import json
-import math
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -35,9 +30,6 @@ _TRIALS, _PARAMS = models.TrialModel.__table__, models.TrialParamModel.__table__
 _USER_ATTRS, _SYSTEM_ATTRS = models.TrialUserAttributeModel.__table__, models.TrialSystemAttributeModel.__table__
 _EPOCHS, _VALUES = models.TrialIntermediateValueModel.__table__, models.TrialValueModel.__table__
 _FINITE_EPOCH = models.TrialIntermediateValueModel.TrialIntermediateValueType.FINITE
-# A value of an epoch is written at once if nothing was written for so long, else with the next step. Not in use: where
-# a database stays away, a search that is then given up keeps its workers, for a reason that is not found yet.
-_REPORTS_S = 0.0
 _FINITE_VALUE = models.TrialValueModel.TrialValueType.FINITE
 
 
@@ -52,8 +44,6 @@ class TrialRows:
     def __init__(self, storage: RDBStorage, study_id: int) -> None:
         self._storage, self._study_id = storage, study_id
         self._insert: Any = postgresql.insert if storage.engine.name == "postgresql" else sqlite.insert
-        self._reports: dict[tuple[int, int], float] = {}  # by trial and epoch, for the next transaction
-        self._written_at = -math.inf
         self._statements: dict[tuple[str, ...], Any] = {}  # building one takes as long as running it
 
     def read(self) -> list[FrozenTrial]:
@@ -132,10 +122,13 @@ class TrialRows:
         self._transaction(write)
 
     def report(self, trial_id: int, epoch: int, value: float) -> None:
-        """Write the value of a running trial's epoch, in the place of an earlier one: now or with the next step."""
-        self._reports[trial_id, epoch] = value
-        if time.monotonic() - self._written_at >= _REPORTS_S:
-            self._transaction(lambda session, again: None)
+        """Write the value of a running trial's epoch, in the place of an earlier one."""
+        row = {"trial_id": trial_id, "step": epoch, "intermediate_value": value}
+        self._transaction(
+            lambda session, again: self._put(
+                session, _EPOCHS, [{**row, "intermediate_value_type": _FINITE_EPOCH}], ("trial_id", "step")
+            )
+        )
 
     def end(self, trial_id: int, state: TrialState, value: float | None, user_attrs: Mapping[str, Any]) -> None:
         """Write how a running trial ended."""
@@ -156,17 +149,11 @@ class TrialRows:
     def _transaction(self, write: Callable[[Any, bool], _Result]) -> _Result:
         def attempt(again: bool) -> _Result:
             with _create_scoped_session(self._storage.scoped_session) as session:
-                self._put(session, _EPOCHS, reports, ("trial_id", "step"))
                 return write(session, again)
 
-        reports = [
-            {"trial_id": trial_id, "step": epoch, "intermediate_value": value, "intermediate_value_type": _FINITE_EPOCH}
-            for (trial_id, epoch), value in self._reports.items()
-        ]
-        done = self._storage.retrying.call(attempt) if isinstance(self._storage, RetryingStorage) else attempt(False)
-        self._reports.clear()
-        self._written_at = time.monotonic()
-        return done
+        if isinstance(self._storage, RetryingStorage):
+            return self._storage.retrying.call(attempt)
+        return attempt(False)
 
     def _set_state(self, session: Any, trial_id: int, state: TrialState, **times: datetime | None) -> None:
         session.execute(sqlalchemy.update(_TRIALS).where(_TRIALS.c.trial_id == trial_id).values(state=state, **times))

@@ -15,8 +15,6 @@ from search_spaces import SEARCH_SPACES
 from tests.tune.search.invented_trials import StudyOnDisk, curve, record, run_all, run_trial
 from tune.search.loss_study import STARTUP_TRIALS
 from tune.search.stored_study import _History
-from tune.storage import trial_rows
-from tune.study import Checkpoint
 
 SPACE = {"x": FloatDistribution(0, 1)}
 
@@ -108,39 +106,15 @@ def test_trials_are_read_as_optuna_reads_them(tmp_path, loss):
     assert [list(trial.params) for trial in read] == [list(trial.params) for trial in expected]
 
 
-def test_epochs_that_come_quickly_are_in_the_database_with_the_next_step(tmp_path):
+def test_an_epoch_is_in_the_database_at_once(tmp_path):
     on_disk = StudyOnDisk(tmp_path)
     study = on_disk.open()
     first, second = study.ask().number, study.ask().number
     for epoch in (1, 2):
         study.on_epoch(first, record(epoch, epoch / 10))
+        assert on_disk.trials()[first].last_step == epoch
     study.requeue(second, "out of memory")
     assert on_disk.trials()[first].intermediate_values == {1: 0.1, 2: 0.2}
-
-
-def test_epochs_that_come_slowly_are_in_the_database_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(trial_rows, "_REPORTS_S", 0.0)
-    on_disk = StudyOnDisk(tmp_path)
-    study = on_disk.open()
-    for epoch in (1, 2):
-        study.on_epoch(0 if epoch > 1 else study.ask().number, record(epoch, epoch / 10))
-        assert on_disk.trials()[0].last_step == epoch
-
-
-def test_epochs_that_were_on_record_alone_when_it_was_killed_are_restored(tmp_path, monkeypatch):
-    """In the database and in the rungs: the next trial is compared with them."""
-    monkeypatch.setattr(trial_rows, "_REPORTS_S", math.inf)
-    on_disk = StudyOnDisk(tmp_path)
-    study = on_disk.open()
-    monkeypatch.setattr(study._study._rows, "_written_at", 0.0)  # as if something had been written
-    good = study.ask()
-    for epoch in (1, 2):
-        study.on_epoch(good.number, record(epoch, 0.8))
-    assert on_disk.trials()[good.number].intermediate_values == {}
-    again = on_disk.open(checkpoints={good.trial_id: Checkpoint(2, "/somewhere")})
-    assert on_disk.trials()[good.number].intermediate_values == {1: 0.8, 2: 0.8}
-    assert again.ask().number == good.number
-    assert not again.on_epoch(again.ask().number, record(1, 0.5))
 
 
 @given(st.lists(st.tuples(st.sampled_from("CPFW"), st.integers(1, 9), st.integers(0, 50)), max_size=400))

@@ -18,7 +18,6 @@ from search_spaces import SEARCH_SPACES
 from tests.postgres import Proxy
 from tune.records import LossRecords
 from tune.search.loss_study import LossStudy, SearchPlan
-from tune.storage import trial_rows
 from tune.storage.retry import Retrying, StudyUnreachable
 from tune.storage.retrying_storage import REQUEST_KEY, RetryingStorage
 from tune.storage.url import VARIABLE, login
@@ -103,18 +102,14 @@ def undisturbed(tmp_path_factory):
 # --- Nothing lost, nothing twice -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reports_s", [0.0, 60.0], ids=["epochs alone", "epochs together"])
 @pytest.mark.parametrize("answer_lost", [False, True], ids=["request lost", "answer lost"])
 @pytest.mark.parametrize("every", [4, pytest.param(5, marks=pytest.mark.slow), pytest.param(7, marks=pytest.mark.slow)])
-def test_cut_connections_change_nothing_in_the_end(
-    opened, proxy, postgres, tmp_path, undisturbed, every, answer_lost, reports_s, monkeypatch
-):
+def test_cut_connections_change_nothing_in_the_end(opened, proxy, postgres, tmp_path, undisturbed, every, answer_lost):
     """Commits of every kind are among those that are cut."""
-    monkeypatch.setattr(trial_rows, "_REPORTS_S", reports_s)
     storage = opened(database=postgres.new_database())
     proxy.cut_every(every, answer_lost=answer_lost)
     assert run_search(storage, tmp_path) == undisturbed
-    assert proxy.cuts > (5 if reports_s else 12)  # epochs that share a transaction make fewer of them
+    assert proxy.cuts > 12
     assert postgres.execute("SELECT count(*), count(DISTINCT number) FROM trials", storage.database) == [(7, 7)]
     assert postgres.execute("SELECT count(*) FROM studies", storage.database) == [(1,)]
 
