@@ -25,6 +25,7 @@ from tests.cluster.launched import (
 )
 from tests.cluster.strikes import assert_went_on_elsewhere, struck
 from tests.tune.told import without_start
+from tune.records import read_records
 
 pytestmark = pytest.mark.cluster
 REAL_DATA = Path(os.environ.get("ADALOSS_DATA", PROJECT.parent / "shared" / "data"))
@@ -195,38 +196,41 @@ class MineLoss(ClassifierLoss):
 """
 
 
-def test_a_loss_in_a_file_of_the_users_is_tuned_killed_resumed_and_confirmed_on_all_hosts(cluster):
-    """The file is on one host alone, outside the project; the others are given its text."""
+def test_losses_in_files_of_the_users_are_tuned_killed_resumed_and_confirmed_on_all_hosts(cluster):
+    """The files are on one host alone, outside the project; the others are given their text."""
+    left, right = cluster.workers
     cluster.wait_for_hosts(3)
-    file = cluster.head.home / "mine.py"
-    file.write_text(MINE)
-    own = ("--loss", f"{HOME}/mine.py:MineLoss")
-    confirmation = ("--candidates", 1, "--candidate-seeds", 2, "--confirm-seeds", 2)
-    length = [option for option in full_length(8) if option != "--no-confirm"]
-    search = cluster.start_search(*SMALL, *own, "--trials", TRIALS, *length, *confirmation, "--name", "own")
-    run, losses = cluster.running("own"), (*LOSS, "mine")
-    wait_for(lambda: run.exists() and len(epochs_of(run, "mine")) >= 3, "it trains", 600)
-    (driver,) = cluster.head.processes("run_search.py", program="python")
-    driver.kill()
-    search.communicate(timeout=600)
+    texts = {loss: MINE.replace('"mine"', f'"{loss}"') for loss in ("plain", "mine")}
+    for loss, text in texts.items():
+        (cluster.head.home / f"{loss}.py").write_text(text)
+    own = [word for loss in texts for word in ("--loss", f"{HOME}/{loss}.py:MineLoss")]
+    length = [option for option in full_length(20) if option != "--no-confirm"]
+    budget = ("--dataset", "digits", "--model", "ArcFaceCNN", "--train-size", 320, *own, "--trials", TRIALS, *length)
+    budget += ("--candidates", 1, "--candidate-seeds", 2, "--confirm-seeds", 2)
+    losses, run = tuple(texts), cluster.running("own")
+
+    def kill():
+        (driver,) = cluster.head.processes("run_search.py", program="python")
+        driver.kill()
+
+    struck(cluster, "own", right, kill, budget=budget, losses=losses, together_with=(cluster.head, left), finish=False)
     assert not (run / "confirm.jsonl").exists()
+    assert nodes_of(run, losses) == {host.ip for host in (cluster.head, left, right)}
 
     refused = cluster.search("--resume", "--name", "own", check=False)
-    assert f"add --loss {HOME}/mine.py:MineLoss" in refused
-    file.write_text(MINE.replace("0.4", "0.5"))
+    assert f"add --loss {HOME}/plain.py:MineLoss" in refused
+    (cluster.head.home / "mine.py").write_text(MINE.replace("0.4", "0.5"))
     refused = cluster.search("--resume", "--name", "own", *own, check=False)
     assert "the code of mine is not what the run was started with" in refused
-    file.write_text(MINE)
+    (cluster.head.home / "mine.py").write_text(MINE)
     output = cluster.search("--resume", "--name", "own", *own)
-    assert "mine - softmax = " in output
+    assert "mine - plain = " in output
     assert_complete(run, "digits", losses, TRIALS)
-    assert nodes_of(run, losses) == {host.ip for host in (cluster.head, *cluster.workers)}
-    assert nodes_of(run, ("mine",)) & {host.ip for host in cluster.workers}  # where the file is not
-    confirmed = [json.loads(line) for line in (run / "confirm.jsonl").read_text().splitlines()]
+    confirmed = read_records(run / "confirm.jsonl")
     assert {(line["arm"], line["pair"]) for line in confirmed if line["role"] == "winner"} == {
         (loss, pair) for loss in losses for pair in range(2)
     }
-    assert (run / "loss_mine.py").read_text() == MINE
+    assert {loss: (run / f"loss_{loss}.py").read_text() for loss in losses} == texts
 
 
 def test_a_search_that_was_told_to_stop_goes_on_and_when_its_head_dies_under_another(cluster):
